@@ -1,0 +1,61 @@
+# Every command a person needs here. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+LESSONS := notebooks/*.ipynb
+
+.PHONY: help run lab test quick test-colab notebooks lint lock round-time clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY) ## run every lesson; executed copies and figures go to build/
+	@$(BIN)/python tools/notebooks.py $(LESSONS) --into build
+
+lab: $(READY) ## open the lessons in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+test: lint ## all tests: style, units, and every lesson from top to bottom
+	$(BIN)/pytest -m "not colab"
+	$(BIN)/pytest --nbval-lax --nbval-cell-timeout 900 $(LESSONS)
+
+quick: lint ## the tests that take seconds
+	$(BIN)/pytest -m "not slow and not colab"
+
+lint: $(READY) ## check the style of code and notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+test-colab: $(READY) ## run every lesson in a replica of Colab
+	$(BIN)/pytest -m colab -s
+
+notebooks: $(READY) ## run every lesson and store its outputs in place
+	@$(BIN)/python tools/notebooks.py $(LESSONS)
+
+round-time: $(READY) ## seconds per round against a plain TensorFlow loop
+	@$(BIN)/python benchmarks/round_time.py
+
+lock: ## write constraints.txt anew from requirements.txt
+	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
+	@sed '/^-c /d' requirements.txt > build/lock/requirements.txt
+	@build/lock/bin/pip install -r build/lock/requirements.txt
+	@build/lock/bin/pip freeze --all --exclude pip > constraints.txt
+
+clean: ## remove what these commands made, the environment too
+	rm -rf .venv build .pytest_cache .ruff_cache src/*.egg-info
+
+$(READY): requirements.txt constraints.txt requirements-tff.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("This needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % v)'
+	@echo "Making the environment in .venv: about 2 GB, a few minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --disable-pip-version-check -r requirements.txt | $(PROGRESS)
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --ignore-requires-python -r requirements-tff.txt
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Of pip's many lines: a count that moves.
+PROGRESS := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } /^Installing/ { printf ", installing them"; fflush() } END { print "" }'
