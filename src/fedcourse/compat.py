@@ -1,0 +1,308 @@
+"""Make TensorFlow Federated 0.87.0 import, and work, on today's TensorFlow.
+
+TFF's newest release pins a 2023 stack that no installer can put together any more. Its code runs on
+current TensorFlow once a few missing neighbours are dealt with, each by one function below. A
+function does nothing where the piece it stands in for is there.
+
+`import fedcourse` applies all of them. Nothing heavy is imported until TFF itself is.
+"""
+
+import contextlib
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import tempfile
+import types
+from collections.abc import Callable, Iterator
+
+INSTALL = (
+    "pip install --no-deps --ignore-requires-python tensorflow-federated==0.87.0 "
+    "tensorflow-privacy==0.9.0 dp-accounting==0.6.0 tensorflow-model-optimization==0.8.1"
+)
+
+
+def apply() -> None:
+    """Prepare this process so that `import tensorflow_federated` works.
+
+    Raises:
+        ImportError: TFF is not installed, or TensorFlow was imported first with Keras 3.
+
+    Lesson: 03
+    """
+    if importlib.util.find_spec("tensorflow_federated") is None:
+        raise ImportError(
+            "TensorFlow Federated is not installed. Its own requirements can no longer be met, so "
+            f"install it without them:\n    {INSTALL}\n(Linux on x86-64, or Colab.)"
+        )
+    quiet_tensorflow()
+    use_keras_2()
+    do_without_jax()
+    do_without_vizier()
+    do_without_estimators()
+    after_import("tensorflow_federated", repair)
+
+
+def repair() -> None:
+    """Apply what needs TFF's own modules: called once, right after TFF was imported."""
+    from fedcourse import runtime
+
+    nest_deeply()
+    quiet_graphs()
+    runtime.own_workers()
+
+
+# --- before TFF is imported -----------------------------------------------------------------------
+
+
+def quiet_tensorflow() -> None:
+    """Keep what TensorFlow's C++ says of the machine (no GPU, …) off the screen.
+
+    Errors in a computation are Python exceptions and stay. `TF_CPP_MIN_LOG_LEVEL=0` in the
+    environment brings everything back.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def use_keras_2() -> None:
+    """Make `tf.keras` Keras 2 (tf_keras): TFF cannot read Keras 3 models.
+
+    Raises:
+        ImportError: `tf.keras` is already Keras 3 in this process.
+    """
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow and not tensorflow.keras.Model.__module__.startswith("tf_keras"):
+        raise ImportError(
+            "`tf.keras` is already Keras 3 here, and TFF needs Keras 2. Restart the kernel and "
+            "put `import fedcourse` before `import tensorflow`."
+        )
+
+
+def do_without_jax() -> None:
+    """Stand in for `tff.jax`, which needs jax 0.4.14; its jaxlib is gone from PyPI."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        if importlib.metadata.version("jaxlib") == "0.4.14":
+            return
+    _stand_in(
+        "tensorflow_federated.python.core.environments.jax",
+        "computation",
+        "tff.jax.computation needs jax 0.4.14, which can no longer be installed. "
+        "Use tff.tensorflow.computation.",
+    )
+
+
+def do_without_vizier() -> None:
+    """Stand in for TFF's hyperparameter tuning service, which needs google-vizier 0.1.11."""
+    if importlib.util.find_spec("vizier"):
+        return
+    _stand_in(
+        "tensorflow_federated.python.learning.programs.vizier_program_logic",
+        "train_model_with_vizier",
+        "tff.learning.programs.train_model_with_vizier needs google-vizier 0.1.11, "
+        "which is not installed. Tune with a loop, as lesson 06 does.",
+    )
+
+
+def do_without_estimators() -> None:
+    """Give `tensorflow_privacy` its DP queries only.
+
+    On import it also wants `tensorflow_estimator`, which ended with TensorFlow 2.15. Its own switch
+    skips all submodules; the queries that TFF uses are then found when they are asked for.
+    """
+    if importlib.util.find_spec("tensorflow_estimator"):
+        return
+    sys.skip_tf_privacy_import = True
+    try:
+        privacy = importlib.import_module("tensorflow_privacy")
+    finally:
+        del sys.skip_tf_privacy_import
+
+    def find(name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name in ("restart_query", "tree_aggregation"):
+            return importlib.import_module(f"tensorflow_privacy.privacy.dp_query.{name}")
+        for module, names in _DP_QUERIES.items():
+            if name in names.split():
+                module = importlib.import_module(f"tensorflow_privacy.privacy.dp_query.{module}")
+                return getattr(module, name)
+        raise AttributeError(
+            f"tensorflow_privacy.{name} is not available: only its DP queries work without "
+            "tensorflow_estimator, which ended with TensorFlow 2.15."
+        )
+
+    privacy.__getattr__ = find
+
+
+_DP_QUERIES = {
+    "discrete_gaussian_query": "DiscreteGaussianSumQuery",
+    "distributed_discrete_gaussian_query": "DistributedDiscreteGaussianSumQuery",
+    "distributed_skellam_query": "DistributedSkellamSumQuery",
+    "dp_query": "DPQuery SumAggregationDPQuery",
+    "gaussian_query": "GaussianSumQuery",
+    "nested_query": "NestedQuery",
+    "no_privacy_query": "NoPrivacySumQuery NoPrivacyAverageQuery",
+    "normalized_query": "NormalizedQuery",
+    "quantile_adaptive_clip_sum_query": "QuantileAdaptiveClipSumQuery",
+    "quantile_adaptive_clip_tree_query": "QAdaClipTreeResSumQuery",
+    "quantile_estimator_query": "QuantileEstimatorQuery NoPrivacyQuantileEstimatorQuery",
+    "restart_query": "RestartQuery",
+    "tree_aggregation_query": "TreeCumulativeSumQuery TreeResidualSumQuery",
+    "tree_range_query": "TreeRangeSumQuery",
+}
+
+
+def _stand_in(module: str, function: str, message: str) -> None:
+    """Put a module in place whose one function raises `message` when it is called."""
+
+    def unavailable(*_args: object, **_kwargs: object) -> None:
+        raise NotImplementedError(message)
+
+    if module not in sys.modules:
+        sys.modules[module] = types.ModuleType(module, message)
+        setattr(sys.modules[module], function, unavailable)
+
+
+# --- after TFF was imported -----------------------------------------------------------------------
+
+
+def after_import(name: str, action: Callable[[], None]) -> None:
+    """Call `action` once module `name` has been imported; at once where it already is."""
+    if name in sys.modules:
+        action()
+    elif not any(getattr(finder, "name", None) == name for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport(name, action))
+
+
+class _AfterImport:
+    """An import finder that finds what Python would, and calls back when it has run."""
+
+    def __init__(self, name: str, action: Callable[[], None]):
+        self.name, self.action = name, action
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec:
+            run = spec.loader.exec_module
+
+            def run_then_act(module):
+                run(module)
+                self.action()
+
+            spec.loader.exec_module = run_then_act
+        return spec
+
+
+def nest_deeply() -> None:
+    """Build TFF's nested protocol buffers without parsing, which refuses more than 100 levels.
+
+    TFF composes a computation by passing built parts to a message's constructor. The C (upb)
+    implementation of protobuf serialises and re-parses them there, and its parser has a depth limit
+    that deep aggregators such as `ddp_secure_aggregator` exceed. `CopyFrom` has none.
+    """
+    from google.protobuf.internal import api_implementation
+
+    if api_implementation.Type() != "upb":
+        return
+    from tensorflow_federated.proto.v0 import computation_pb2
+    from tensorflow_federated.python.common_libs import structure
+    from tensorflow_federated.python.core.impl.compiler import building_blocks
+    from tensorflow_federated.python.core.impl.types import type_serialization
+
+    def start(block):
+        proto = computation_pb2.Computation()
+        proto.type.CopyFrom(type_serialization.serialize_type(block.type_signature))
+        return proto
+
+    def selection(block):
+        proto = start(block)
+        proto.selection.source.CopyFrom(block.source.proto)
+        proto.selection.index = block.as_index()
+        return proto
+
+    def struct(block):
+        proto = start(block)
+        proto.struct.SetInParent()
+        for name, value in structure.iter_elements(block):
+            element = proto.struct.element.add()
+            if name is not None:
+                element.name = name
+            element.value.CopyFrom(value.proto)
+        return proto
+
+    def call(block):
+        proto = start(block)
+        proto.call.function.CopyFrom(block.function.proto)
+        if block.argument is not None:
+            proto.call.argument.CopyFrom(block.argument.proto)
+        return proto
+
+    def function(block):
+        proto = start(block)
+        function = getattr(proto, "lambda")
+        if block.parameter_name is not None:
+            function.parameter_name = block.parameter_name
+        function.result.CopyFrom(block.result.proto)
+        return proto
+
+    def block_of_locals(block):
+        proto = start(block)
+        proto.block.SetInParent()
+        for name, value in block.locals:
+            local = proto.block.local.add()
+            local.name = name
+            local.value.CopyFrom(value.proto)
+        proto.block.result.CopyFrom(block.result.proto)
+        return proto
+
+    building_blocks.Selection._proto = selection
+    building_blocks.Struct._proto = struct
+    building_blocks.Call._proto = call
+    building_blocks.Lambda._proto = function
+    building_blocks.Block._proto = block_of_locals
+
+
+def quiet_graphs() -> None:
+    """Hide what TensorFlow says, whatever the log level, of the graphs TFF hands it.
+
+    Its graph optimiser writes `I0000` lines, and an older pass one more in a process's first
+    session; its Python side warns of functions traced anew, which is TFF's way of working.
+    """
+    import tensorflow as tf
+    from tensorflow_federated.python.core.environments.tensorflow_backend import graph_optimizations
+
+    tf.get_logger().setLevel("ERROR")
+    optimizer = graph_optimizations.tf_optimizer
+
+    def optimize_graph(*args: object) -> object:
+        with _stderr_without(*_CHATTER):
+            return optimizer.OptimizeGraph(*args)
+
+    graph_optimizations.tf_optimizer = types.SimpleNamespace(OptimizeGraph=optimize_graph)
+    with _stderr_without(*_CHATTER), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        session.run(tf.constant(0))
+
+
+_CHATTER = (b"I0000", b"WARNING: All log messages before absl::")
+
+
+@contextlib.contextmanager
+def _stderr_without(*prefixes: bytes) -> Iterator[None]:
+    """Drop the lines C++ writes to standard error meanwhile if they start with a prefix."""
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            for line in held:
+                if not line.startswith(prefixes):
+                    os.write(2, line)
