@@ -1,0 +1,172 @@
+"""The command line: `python -m fedcourse train` runs Federated Averaging outside a notebook."""
+
+import argparse
+import functools
+import json
+import pathlib
+import statistics
+import sys
+
+MODELS = ("mcmahan_cnn", "small_cnn")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        report = train(options)
+    except (ValueError, OSError) as error:
+        print(f"fedcourse: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(report) if options.json else as_text(report))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="python -m fedcourse", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train by Federated Averaging, judge on writers never seen",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = train.add_argument
+    add("--data", default="auto", help="auto, emnist, embedded, or the path of an SQLite file")
+    add("--model", choices=MODELS, default=MODELS[0], help="the network")
+    add("--rounds", type=whole, default=30, help="rounds of training")
+    add("--clients-per-round", type=whole, default=10, help="clients drawn for each round")
+    add("--local-epochs", type=whole, default=5, help="times a client goes through its images")
+    add("--batch-size", type=whole, default=10, help="images in a client's step")
+    add("--client-lr", type=positive, default=0.05, help="step size of SGD on a client")
+    add("--seed", type=int, default=0, help="weights, cohorts, order, and who is never seen")
+    add("--checkpoint", metavar="DIR", help="save here after every round, and go on from here")
+    add("--json", action="store_true", help="print one JSON object")
+    return top
+
+
+def whole(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def train(options: argparse.Namespace) -> dict:
+    """Train as the options say; show progress on standard error; return the report."""
+    import contextlib
+
+    import tqdm
+
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report alone
+        from fedcourse import data, models, training
+
+        seen, held = data.load(options.data)
+        training_writers, unseen_writers = data.split_writers(seen.client_ids, seed=options.seed)
+        if options.clients_per_round > len(training_writers):
+            raise ValueError(
+                f"--clients-per-round is {options.clients_per_round}, but there are only "
+                f"{len(training_writers)} training writers: ask for at most that many."
+            )
+
+        images = functools.lru_cache(maxsize=1000)(functools.partial(data.images_of, seen))
+
+        def cohort(number: int) -> list:
+            writers = data.sample_clients(
+                training_writers, options.clients_per_round, options.seed, number
+            )
+            return [
+                data.batches(
+                    *images(writer),
+                    batch_size=options.batch_size,
+                    epochs=options.local_epochs,
+                    seed=number,
+                )
+                for writer in writers
+            ]
+
+        make_model = functools.partial(getattr(models, options.model), seed=options.seed)
+        process = training.federated_averaging(training.wrap(make_model), options.client_lr)
+        state, done = process.initialize(), 0
+        checkpoints = None
+        if options.checkpoint:
+            remember(options)
+            checkpoints = training.Checkpoints(options.checkpoint)
+            state, done = checkpoints.load(state)
+        seconds = []
+        progress = tqdm.tqdm(
+            training.run(process, cohort, options.rounds, state, done),
+            desc="rounds",
+            total=options.rounds,
+            initial=min(done, options.rounds),
+        )
+        for step in progress:
+            state = step.state
+            seconds.append(step.seconds)
+            progress.set_postfix(accuracy=f"{step.accuracy:.3f}", loss=f"{step.loss:.3f}")
+            if checkpoints:
+                checkpoints.save(state, step.number)
+
+        model = make_model()
+        process.get_model_weights(state).assign_weights_to(model)
+        unseen = training.accuracy_by_writer(
+            model, {writer: data.images_of((seen, held), writer) for writer in unseen_writers}
+        )
+        result = training.summary(unseen)
+    return {
+        "rounds": max(done, options.rounds),
+        "seconds_per_round": statistics.median(seconds) if seconds else None,
+        "unseen_writers": {
+            "count": len(unseen),
+            "mean_accuracy": result.mean,
+            "median_accuracy": result.median,
+            "worst_tenth_accuracy": result.worst_tenth,
+        },
+    }
+
+
+def remember(options: argparse.Namespace) -> None:
+    """Write what a run was started with beside its checkpoints; refuse to go on with anything else.
+
+    Raises:
+        ValueError: The folder holds a run with other settings.
+    """
+    settings = {k: v for k, v in vars(options).items() if k not in ("rounds", "checkpoint", "json")}
+    path = pathlib.Path(options.checkpoint) / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        other = {k: before.get(k) for k in settings if before.get(k) != settings[k]}
+        if other:
+            raise ValueError(
+                f"--checkpoint {options.checkpoint} holds a run with other settings: {other}. "
+                "Give these, or another folder."
+            )
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
+
+
+def as_text(report: dict) -> str:
+    """Say the report in two lines."""
+    unseen = report["unseen_writers"]
+    pace = report["seconds_per_round"]
+    return (
+        f"{report['rounds']} rounds" + (f", {pace:.2f} s each" if pace else "") + "\n"
+        f"accuracy on {unseen['count']} writers never seen: mean {unseen['mean_accuracy']:.3f}, "
+        f"median {unseen['median_accuracy']:.3f}, worst tenth {unseen['worst_tenth_accuracy']:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

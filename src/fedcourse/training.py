@@ -1,0 +1,247 @@
+"""Federated Averaging and its judgement, as lessons 03 and 04 build them."""
+
+import asyncio
+import concurrent.futures
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_federated as tff
+
+from fedcourse import data
+
+BATCH_SPEC = (
+    tf.TensorSpec([None, 28, 28, 1], tf.float32),
+    tf.TensorSpec([None], tf.int32),
+)
+
+
+def train_centrally(
+    network: tf.keras.Model,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+) -> tf.keras.Model:
+    """Train a network the ordinary way, all images in one place: plain SGD on cross-entropy.
+
+    Batches run on from one epoch to the next: a step from the few images that are left over at an
+    epoch's end would be so noisy that accuracy can drop by half.
+
+    Args:
+        network: Uncompiled Keras model from images, float32 [N, 28, 28, 1], to logits [N, 10].
+        pixels: float32 [N, 28, 28].
+        labels: int32 [N].
+        batch_size: Images in a step.
+        epochs: Passes through the images.
+        learning_rate: Step size of SGD.
+        seed: Fixes the order of the images.
+
+    Returns:
+        `network`, trained.
+
+    Lesson: 02
+    """
+    network.compile(
+        tf.keras.optimizers.SGD(learning_rate),
+        tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    batches = data.batches(pixels, labels, batch_size, epochs, seed)
+    steps = max(1, len(labels) // batch_size)
+    network.fit(batches, epochs=epochs, steps_per_epoch=steps, verbose=0)
+    return network
+
+
+def wrap(make_keras_model: Callable[[], tf.keras.Model]) -> Callable[[], object]:
+    """Return the function that TFF wants: each call makes a new wrapped model.
+
+    Args:
+        make_keras_model: Makes an uncompiled Keras model from images, float32 [N, 28, 28, 1], to
+            logits, float32 [N, 10].
+
+    Returns:
+        A function without arguments that returns a `tff.learning.models.VariableModel` with
+        softmax cross-entropy as loss and accuracy as metric.
+
+    Lesson: 03
+    """
+
+    def model_fn():
+        return tff.learning.models.from_keras_model(
+            make_keras_model(),
+            input_spec=BATCH_SPEC,
+            loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[tf.keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+
+    return model_fn
+
+
+def federated_averaging(
+    model_fn: Callable[[], object], client_learning_rate: float, server_learning_rate: float = 1.0
+) -> tff.learning.templates.LearningProcess:
+    """Build Federated Averaging: SGD on every client, averages weighted by images.
+
+    Args:
+        model_fn: Makes a TFF model, see `wrap`.
+        client_learning_rate: Step size of SGD on the clients.
+        server_learning_rate: Step size of SGD on the averaged update; 1.0 is plain averaging.
+
+    Returns:
+        The process: `initialize()` gives a state, `next(state, datasets)` runs one round.
+
+    Source: McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from
+        Decentralized Data, algorithm 1.
+    Lesson: 04
+    """
+    return tff.learning.algorithms.build_weighted_fed_avg(
+        model_fn,
+        client_optimizer_fn=tff.learning.optimizers.build_sgdm(client_learning_rate),
+        server_optimizer_fn=tff.learning.optimizers.build_sgdm(server_learning_rate),
+        loop_implementation=tff.learning.LoopImplementation.DATASET_ITERATOR,
+    )
+
+
+class Round(NamedTuple):
+    """What one round of training gave.
+
+    Attributes:
+        number: Rounds done so far, from 1.
+        seconds: Wall-clock seconds the round took.
+        state: The process's state after the round.
+        loss: Mean loss on the cohort's images, while it trained.
+        accuracy: Accuracy on the cohort's images, while it trained.
+    """
+
+    number: int
+    seconds: float
+    state: object
+    loss: float
+    accuracy: float
+
+
+def run(
+    process: tff.learning.templates.LearningProcess,
+    cohort: Callable[[int], Sequence[tf.data.Dataset]],
+    rounds: int,
+    state: object | None = None,
+    start: int = 0,
+) -> Iterator[Round]:
+    """Run rounds of a learning process, one for each `next()` of the iterator.
+
+    Args:
+        process: The algorithm, see `federated_averaging`.
+        cohort: Gives the datasets of a round's clients from the round's number, counted from 0.
+        rounds: The number of the last round.
+        state: Where to go on from; None starts anew.
+        start: Rounds that `state` already has behind it.
+
+    Yields:
+        One `Round` for each of the rounds `start + 1` to `rounds`.
+
+    Lesson: 04
+    """
+    state = process.initialize() if state is None else state
+    for number in range(start, rounds):
+        begun = time.perf_counter()
+        output = process.next(state, list(cohort(number)))
+        state = output.state
+        metrics = output.metrics["client_work"]["train"]
+        yield Round(
+            number + 1,
+            time.perf_counter() - begun,
+            state,
+            float(metrics["loss"]),
+            float(metrics["accuracy"]),
+        )
+
+
+class Checkpoints:
+    """The last states of a run in a folder, through TFF's own state manager.
+
+    Lesson: 04
+    """
+
+    def __init__(self, folder: str | pathlib.Path, keep: int = 3):
+        self._manager = tff.program.FileProgramStateManager(
+            pathlib.Path(folder), keep_total=keep, keep_first=False
+        )
+
+    def save(self, state: object, number: int) -> None:
+        """Save the state after round `number`; a round that is there already is left alone."""
+        if number not in (_wait(self._manager.get_versions()) or []):
+            _wait(self._manager.save(state, number))
+
+    def load(self, like: object) -> tuple[object, int]:
+        """Return the newest state and its round; `(like, 0)` where nothing is saved.
+
+        Args:
+            like: A state of the same structure, for example `process.initialize()`.
+        """
+        versions = _wait(self._manager.get_versions())
+        if not versions:
+            return like, 0
+        return _wait(self._manager.load(versions[-1], like)), versions[-1]
+
+
+def _wait(coroutine):
+    """Run a coroutine to its end in a thread, since a notebook's own event loop already runs."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+def accuracy_by_writer(
+    model: tf.keras.Model, writers: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, float]:
+    """Return each writer's share of images the model reads correctly.
+
+    Args:
+        model: Keras model from images, float32 [N, 28, 28, 1], to logits, float32 [N, 10].
+        writers: For each writer id, pixels float32 [N, 28, 28] and labels int32 [N].
+
+    Returns:
+        Accuracy, 0 to 1, by writer id, in the order of `writers`.
+
+    Raises:
+        ValueError: `writers` is empty.
+
+    Lesson: 02
+    """
+    if not writers:
+        raise ValueError("writers is empty: give at least one writer to judge the model on.")
+    sizes = [len(labels) for _, labels in writers.values()]
+    pixels = np.concatenate([pixels for pixels, _ in writers.values()])[..., np.newaxis]
+    labels = np.concatenate([labels for _, labels in writers.values()])
+    right = model.predict(pixels, batch_size=500, verbose=0).argmax(1) == labels
+    parts = np.split(right, np.cumsum(sizes)[:-1])
+    return {writer: float(part.mean()) for writer, part in zip(writers, parts, strict=True)}
+
+
+class Summary(NamedTuple):
+    """Accuracy over writers, each writer counted once whatever the number of their images.
+
+    Attributes:
+        mean: Mean over writers.
+        median: Median over writers.
+        worst_tenth: Mean over the tenth of writers (at least one) who are served worst.
+    """
+
+    mean: float
+    median: float
+    worst_tenth: float
+
+
+def summary(accuracies: Mapping[str, float]) -> Summary:
+    """Summarise accuracies by writer, see `accuracy_by_writer`.
+
+    Lesson: 02
+    """
+    values = np.sort(list(accuracies.values()))
+    worst = values[: math.ceil(len(values) / 10)]
+    return Summary(float(values.mean()), float(np.median(values)), float(worst.mean()))
