@@ -4,31 +4,26 @@ Every source gives what TFF's own data sets give: `tff.simulation.datasets.Clien
 elements are OrderedDict(label=int32 [], pixels=float32 [28, 28]) with 1.0 = paper and 0.0 = ink.
 """
 
-import collections
 import contextlib
-import functools
 import itertools
 import os
 import pathlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_federated as tff
 
 from fedcourse import embedded, emnist
-
-ClientData = tff.simulation.datasets.ClientData
-Arrays = tuple[np.ndarray, np.ndarray]  # pixels float32 [N, 28, 28], labels int32 [N]
-
-SIDE = 28
-ELEMENT = collections.OrderedDict(
-    label=tf.TensorSpec((), tf.int32), pixels=tf.TensorSpec((SIDE, SIDE), tf.float32)
+from fedcourse.clients import (
+    SIDE,
+    Arrays,
+    ArraysByClient,
+    ClientData,
+    checked,
+    from_constants,
+    sqlite_split,
 )
-
-_KEPT_CLIENTS = 512  # read from SQLite and kept in memory, about 0.3 MB each
-_QUERY = "SELECT serialized_example_proto FROM examples WHERE split_name = "
 
 
 def load(
@@ -101,7 +96,7 @@ def from_sqlite(path: str | os.PathLike) -> tuple[ClientData, ClientData]:
             f"path={str(path)!r} has splits {splits}; it needs a pair such as 'train' and 'test'"
         )
     stem = "digits_only_" if "digits_only_" in pairs else pairs[0]
-    return _sqlite_split(path, stem + "train"), _sqlite_split(path, stem + "test")
+    return sqlite_split(path, stem + "train"), sqlite_split(path, stem + "test")
 
 
 def from_arrays(clients: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> ClientData:
@@ -129,8 +124,8 @@ def from_arrays(clients: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> ClientD
             raise ValueError(f"clients has the id {client_id!r}; ids must be strings")
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(f"clients[{client_id!r}] must be a pair (images, labels)")
-        arrays[client_id] = _checked(*pair, where=f"clients[{client_id!r}]")
-    return _ArraysByClient(arrays, arrays.__getitem__, _constants(arrays))
+        arrays[client_id] = checked(*pair, where=f"clients[{client_id!r}]")
+    return ArraysByClient(arrays, arrays.__getitem__, from_constants(arrays))
 
 
 def from_folders(path: str | os.PathLike, invert: bool = False) -> ClientData:
@@ -335,64 +330,12 @@ def batches(
 
     Lesson: 01
     """
-    pixels, labels = _checked(pixels, labels, where="pixels, labels")
+    pixels, labels = checked(pixels, labels, where="pixels, labels")
     for name, value in (("batch_size", batch_size), ("epochs", epochs)):
         if value < 1:
             raise ValueError(f"{name}={value!r} must be at least 1")
     dataset = tf.data.Dataset.from_tensor_slices((pixels[..., None], labels))
     return dataset.shuffle(len(labels), seed=seed).repeat(epochs).batch(batch_size)
-
-
-class _ArraysByClient(ClientData):
-    """Federated data out of a function that gives a client's arrays.
-
-    Data sets are made from arrays, without a traced function, so reading a client again is quick
-    and keeps no memory (compare TFF issue 4590).
-
-    Args:
-        client_ids: all ids.
-        read: client id -> (pixels, labels), for use in Python.
-        in_graph: client id as a string tensor -> data set of the elements, for use inside TFF
-            computations and `tf.data` functions, where no Python runs.
-    """
-
-    def __init__(self, client_ids, read: Callable[[str], Arrays], in_graph: Callable):
-        self._client_ids = dict.fromkeys(sorted(client_ids))
-        self._read = read
-        self._in_graph = in_graph
-
-    @property
-    def client_ids(self) -> list[str]:
-        return list(self._client_ids)
-
-    @property
-    def element_type_structure(self):
-        return ELEMENT
-
-    def arrays(self, client_id: str) -> Arrays:
-        if client_id not in self._client_ids:
-            some = ", ".join(map(repr, self.client_ids[:3]))
-            raise ValueError(
-                f"client_id={client_id!r} is none of the {len(self._client_ids)} clients: {some}, …"
-            )
-        return self._read(client_id)
-
-    def create_tf_dataset_for_client(self, client_id: str) -> tf.data.Dataset:
-        pixels, labels = self.arrays(client_id)
-        return tf.data.Dataset.from_tensor_slices(
-            collections.OrderedDict(label=labels, pixels=pixels)
-        )
-
-    @property
-    def serializable_dataset_fn(self):
-        return self._dataset
-
-    def _dataset(self, client_id):
-        if tf.is_symbolic_tensor(client_id):
-            return self._in_graph(client_id)
-        if tf.is_tensor(client_id):
-            client_id = client_id.numpy().decode()
-        return self.create_tf_dataset_for_client(client_id)
 
 
 def _embedded(cache_dir: str | os.PathLike | None) -> tuple[ClientData, ClientData]:
@@ -405,72 +348,6 @@ def _embedded(cache_dir: str | os.PathLike | None) -> tuple[ClientData, ClientDa
     return part(~test), part(test)
 
 
-def _sqlite_split(path: str | os.PathLike, split: str) -> ClientData:
-    file = str(pathlib.Path(path).resolve())
-    with emnist.connect(file) as database:
-        query = "SELECT DISTINCT client_id FROM client_metadata WHERE split_name = ?"
-        client_ids = [client_id for (client_id,) in database.execute(query, (split,))]
-
-    @functools.lru_cache(maxsize=_KEPT_CLIENTS)
-    def read(client_id: str) -> Arrays:
-        where = f"client {client_id!r} in split {split!r} of {file!r}"
-        with emnist.connect(file) as database:
-            query = _QUERY + "? AND client_id = ? ORDER BY rowid"
-            rows = database.execute(query, (split, client_id)).fetchall()
-        if not rows:
-            raise ValueError(f"{where} has no examples, though client_metadata lists it")
-        try:
-            element = _parse(tf.constant([proto for (proto,) in rows]))
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(
-                f"{where}: each example needs 'label' (one int64) and 'pixels' (784 floats). "
-                f"TensorFlow says: {error.message}"
-            ) from error
-        return _checked(element["pixels"].numpy(), element["label"].numpy(), where)
-
-    def in_graph(client_id: tf.Tensor) -> tf.data.Dataset:
-        own_split = "'" + split.replace("'", "''") + "'"
-        own_client = tf.strings.join(["'", tf.strings.regex_replace(client_id, "'", "''"), "'"])
-        query = [_QUERY, own_split, " AND client_id = ", own_client, " ORDER BY rowid"]
-        return tf.data.experimental.SqlDataset(
-            "sqlite", file, tf.strings.join(query), tf.string
-        ).map(_parse)
-
-    return _ArraysByClient(client_ids, read, in_graph)
-
-
-def _constants(arrays: Mapping[str, Arrays]) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Return a function that picks a client's data inside a graph, which then holds all of it."""
-
-    def in_graph(client_id: tf.Tensor) -> tf.data.Dataset:
-        ends = np.cumsum([len(labels) for _, labels in arrays.values()])
-        here = tf.equal(tf.constant(list(arrays)), client_id)
-        known = tf.debugging.Assert(tf.reduce_any(here), ["no such client:", client_id])
-        with tf.control_dependencies([known] if known is not None else []):
-            place = tf.argmax(tf.cast(here, tf.int32))
-        own = slice(
-            tf.gather(np.concatenate([[0], ends[:-1]]), place), tf.gather(np.array(ends), place)
-        )
-        pixels, labels = (np.concatenate(part) for part in zip(*arrays.values(), strict=True))
-        return tf.data.Dataset.from_tensor_slices(
-            collections.OrderedDict(label=tf.constant(labels)[own], pixels=tf.constant(pixels)[own])
-        )
-
-    return in_graph
-
-
-def _parse(protos: tf.Tensor) -> collections.OrderedDict:
-    """Parse serialized `tf.train.Example`s, one or many."""
-    features = {
-        "label": tf.io.FixedLenFeature((), tf.int64),
-        "pixels": tf.io.FixedLenFeature((SIDE, SIDE), tf.float32),
-    }
-    parsed = tf.io.parse_example(protos, features)
-    return collections.OrderedDict(
-        label=tf.cast(parsed["label"], tf.int32), pixels=parsed["pixels"]
-    )
-
-
 def _to_proto(pixels: np.ndarray, label: np.integer) -> bytes:
     example = tf.train.Example()
     example.features.feature["pixels"].float_list.value.extend(pixels.ravel())
@@ -478,40 +355,8 @@ def _to_proto(pixels: np.ndarray, label: np.integer) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def _checked(images: np.ndarray, labels: np.ndarray, where: str) -> Arrays:
-    """Check a client's arrays; return them as read-only float32 from 0 to 1, and int32."""
-    images, labels = np.asarray(images), np.asarray(labels)
-    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
-        raise ValueError(f"{where}: images have shape {images.shape}; they must be [N, 28, 28]")
-    if labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{where}: labels have shape {labels.shape}; {len(images)} images need one label each"
-        )
-    if not len(labels):
-        raise ValueError(f"{where}: no images; leave the client out, or give it at least one")
-    if labels.dtype.kind not in "ui":
-        raise ValueError(f"{where}: labels are {labels.dtype}; they must be integers, none missing")
-    if labels.min() < 0 or labels.max() > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"{where}: labels go from {labels.min()} to {labels.max()}; they must be int32 from 0"
-        )
-    if images.dtype.kind not in "uif":
-        raise ValueError(f"{where}: images are {images.dtype}; they must be uint8 or float32")
-    top, slack = (1, 0.001) if images.dtype.kind == "f" else (255, 0)  # floats may be rounded
-    low, high = images.min(), images.max()
-    if not (low >= -slack and high <= top + slack):  # also where they are NaN
-        raise ValueError(
-            f"{where}: {images.dtype} images range from {low} to {high}; "
-            "give floats from 0 to 1 (divide by 255), or integers from 0 to 255"
-        )
-    pixels = (images / np.float32(top)).astype(np.float32, copy=False)
-    labels = labels.astype(np.int32)
-    pixels.flags.writeable = labels.flags.writeable = False
-    return pixels, labels
-
-
 def _arrays_of(clients: ClientData, client_id: str) -> Arrays:
-    if isinstance(clients, _ArraysByClient):
+    if isinstance(clients, ArraysByClient):
         return clients.arrays(client_id)
     elements = list(clients.create_tf_dataset_for_client(client_id).as_numpy_iterator())
     pixels, labels = ([element[key] for element in elements] for key in ("pixels", "label"))
