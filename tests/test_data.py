@@ -215,7 +215,9 @@ def test_reading_for_300_rounds_keeps_no_memory(pair, file, kind, monkeypatch):
     Measured: 2 MB out of memory, 4 MB from SQLite. A leak is plain: with the data sets kept in a
     list it is 700 MB.
     """
-    monkeypatch.setattr(data, "_KEPT_CLIENTS", 20)  # so that clients are dropped and read again
+    monkeypatch.setattr(
+        "fedcourse.clients._KEPT_CLIENTS", 20
+    )  # so that clients are dropped and read again
     train = data.from_sqlite(file)[0] if kind == "sqlite" else pair[0]
 
     def memory_after(rounds):
