@@ -242,6 +242,7 @@ def unreachable(*args, **kwargs):
 
 
 def test_auto_falls_back_to_the_embedded_digits_and_says_so(pair, cache, monkeypatch, capsys):
+    monkeypatch.delenv("FEDCOURSE_SOURCE", raising=False)
     monkeypatch.setattr(emnist, "fetch", unreachable)
     loaded = data.load("auto", cache)
     said = capsys.readouterr().out
@@ -249,7 +250,14 @@ def test_auto_falls_back_to_the_embedded_digits_and_says_so(pair, cache, monkeyp
     same(loaded[1], pair[1])
 
 
+def test_auto_is_what_the_environment_says(file, pair, monkeypatch):
+    monkeypatch.setattr(emnist, "fetch", unreachable)
+    monkeypatch.setenv("FEDCOURSE_SOURCE", str(file))
+    same(data.load("auto")[1], pair[1])
+
+
 def test_auto_and_emnist_use_what_was_fetched(file, pair, monkeypatch, capsys):
+    monkeypatch.delenv("FEDCOURSE_SOURCE", raising=False)
     monkeypatch.setattr(emnist, "fetch", lambda cache_dir: file)
     for source in ("auto", "emnist"):
         same(data.load(source)[1], pair[1])

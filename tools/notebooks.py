@@ -80,7 +80,7 @@ def ask(client: nbclient.NotebookClient, name: str) -> str:
 
 
 def save(notebook: nbformat.NotebookNode, path: pathlib.Path, into: pathlib.Path | None) -> None:
-    """Write the executed notebook; beside a copy in `into`, its figures as PNG."""
+    """Write the executed notebook, and what the README shows of it; in `into`, all its figures."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3",
@@ -90,17 +90,22 @@ def save(notebook: nbformat.NotebookNode, path: pathlib.Path, into: pathlib.Path
     notebook.metadata["language_info"] = {"name": "python"}
     if into is None:
         nbformat.write(notebook, path)
+        for cell in notebook.cells:
+            if "readme" in cell.metadata.get("tags", []):
+                picture = path.parent.parent / "docs" / f"{path.stem}.png"
+                picture.write_bytes(base64.b64decode(pngs(cell)[0]))
         return
     into.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, into / path.name)
-    figures = [
-        output.data["image/png"]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
+    figures = [png for cell in notebook.cells for png in pngs(cell)]
     for number, figure in enumerate(figures, start=1):
         (into / f"{path.stem}_{number:02}.png").write_bytes(base64.b64decode(figure))
+
+
+def pngs(cell: nbformat.NotebookNode) -> list[str]:
+    """Return the figures in a cell's outputs, in base64."""
+    data = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return [each["image/png"] for each in data if "image/png" in each]
 
 
 if __name__ == "__main__":

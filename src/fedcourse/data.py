@@ -34,8 +34,8 @@ def load(
     Args:
         source: "emnist" for federated EMNIST (3,383 real writers, 170 MB to download once),
             "embedded" for the 5,000 real MNIST digits dealt to 60 simulated writers, "auto" for the
-            first of these that this machine can reach, or the path of an SQLite file in TFF's
-            layout.
+            first of these that this machine can reach (or what the environment variable
+            FEDCOURSE_SOURCE says), or the path of an SQLite file in TFF's layout.
         cache_dir: where downloads and prepared data are kept; None for ~/.cache/fedcourse, or what
             the environment variable FEDCOURSE_CACHE says.
 
@@ -50,6 +50,8 @@ def load(
 
     Lesson: 01
     """
+    if source == "auto":
+        source = os.environ.get("FEDCOURSE_SOURCE", "auto")
     if source == "auto":
         try:
             return from_sqlite(emnist.fetch(cache_dir))
