@@ -20,7 +20,7 @@ lab: $(READY) ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 # Tests and stored outputs use the data every machine has.
-test notebooks: export FEDCOURSE_SOURCE = embedded
+test quick test-colab notebooks: export FEDCOURSE_SOURCE = embedded
 
 test: lint ## all tests: style, units, and every lesson from top to bottom
 	$(BIN)/pytest -m "not colab"
@@ -34,7 +34,7 @@ lint: $(READY) ## check the style of code and notebooks
 	$(BIN)/ruff format --check
 
 test-colab: $(READY) ## run every lesson in a replica of Colab
-	$(BIN)/pytest -m colab -s
+	$(BIN)/pytest -m colab -s tests/test_colab.py
 
 notebooks: $(READY) ## run every lesson and store its outputs in place
 	@$(BIN)/python tools/notebooks.py $(LESSONS)
@@ -61,4 +61,4 @@ $(READY): requirements.txt constraints.txt requirements-tff.txt pyproject.toml
 	@touch $@
 
 # Of pip's many lines: a count that moves.
-PROGRESS := awk '/^Collecting/ { printf "\r  %d packages found", ++n; fflush() } /^Installing/ { printf ", installing them"; fflush() } END { print "" }'
+PROGRESS := awk '/^(Collecting|Processing)/ { printf "\r  %d packages found", ++n; fflush() } /^Installing/ { printf ", installing them"; fflush() } END { print "" }'

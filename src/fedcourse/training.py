@@ -117,6 +117,8 @@ class Round(NamedTuple):
         state: The process's state after the round.
         loss: Mean loss on the cohort's images, while it trained.
         accuracy: Accuracy on the cohort's images, while it trained.
+
+    Lesson: 04
     """
 
     number: int
@@ -230,6 +232,8 @@ class Summary(NamedTuple):
         mean: Mean over writers.
         median: Median over writers.
         worst_tenth: Mean over the tenth of writers (at least one) who are served worst.
+
+    Lesson: 02
     """
 
     mean: float
