@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     add("--local-epochs", type=whole, default=1, help="times a client goes through its images")
     add("--batch-size", type=whole, default=10, help="images in a client's step")
     add("--client-lr", type=positive, default=0.1, help="step size of SGD on a client")
-    add("--seed", type=int, default=0, help="weights, cohorts, order, and who is never seen")
+    add("--seed", type=seed, default=0, help="weights, cohorts, order, and who is never seen")
     add("--checkpoint", metavar="DIR", help="save here after every round, and go on from here")
     add("--json", action="store_true", help="print one JSON object")
     return top
@@ -49,6 +49,13 @@ def whole(text: str) -> int:
     """Read a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """Read a whole number that all random generators take."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**31 - 1}")
     return int(text)
 
 
@@ -80,7 +87,8 @@ def train(options: argparse.Namespace) -> dict:
                 f"{len(training_writers)} training writers: ask for at most that many."
             )
 
-        images = functools.lru_cache(maxsize=1000)(functools.partial(data.images_of, seen))
+        images = functools.lru_cache(maxsize=1000)(functools.partial(digits_of, seen))
+        unseen_images = {writer: digits_of((seen, held), writer) for writer in unseen_writers}
 
         def cohort(number: int) -> list:
             writers = data.sample_clients(
@@ -120,9 +128,7 @@ def train(options: argparse.Namespace) -> dict:
 
         model = make_model()
         process.get_model_weights(state).assign_weights_to(model)
-        unseen = training.accuracy_by_writer(
-            model, {writer: data.images_of((seen, held), writer) for writer in unseen_writers}
-        )
+        unseen = training.accuracy_by_writer(model, unseen_images)
         result = training.summary(unseen)
     return {
         "rounds": max(done, options.rounds),
@@ -136,6 +142,23 @@ def train(options: argparse.Namespace) -> dict:
     }
 
 
+def digits_of(clients: object, writer: str) -> tuple:
+    """Return a writer's pixels and labels.
+
+    Raises:
+        ValueError: A label is no digit: the networks have no output for it.
+    """
+    from fedcourse import data
+
+    pixels, labels = data.images_of(clients, writer)
+    if labels.max() > 9:
+        raise ValueError(
+            f"--data: an image of {writer!r} has the label {labels.max()}; "
+            "the networks know the digits 0 to 9."
+        )
+    return pixels, labels
+
+
 def remember(options: argparse.Namespace) -> None:
     """Write what a run was started with beside its checkpoints; refuse to go on with anything else.
 
@@ -145,7 +168,13 @@ def remember(options: argparse.Namespace) -> None:
     settings = {k: v for k, v in vars(options).items() if k not in ("rounds", "checkpoint", "json")}
     path = pathlib.Path(options.checkpoint) / "settings.json"
     if path.exists():
-        before = json.loads(path.read_text())
+        try:
+            before = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}), so nobody knows what the checkpoints beside "
+                "it are of. Give another folder."
+            ) from error
         other = {k: before.get(k) for k in settings if before.get(k) != settings[k]}
         if other:
             raise ValueError(
@@ -154,7 +183,9 @@ def remember(options: argparse.Namespace) -> None:
             )
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings))
+        written = path.with_suffix(".tmp")  # then moved: a killed process leaves no half of it
+        written.write_text(json.dumps(settings))
+        written.replace(path)
 
 
 def as_text(report: dict) -> str:

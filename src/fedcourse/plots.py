@@ -54,8 +54,17 @@ def digits(
     Returns:
         The figure.
 
+    Raises:
+        ValueError: There are no images, no columns, or not as many titles as images.
+
     Lesson: 01
     """
+    if not len(images):
+        raise ValueError("images is empty: give at least one.")
+    if columns < 1:
+        raise ValueError(f"columns={columns} must be at least 1.")
+    if titles and len(titles) != len(images):
+        raise ValueError(f"titles has {len(titles)} for {len(images)} images: give one for each.")
     rows = -(-len(images) // columns)
     height = size + (0.2 if titles else 0)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * size, rows * height))

@@ -38,7 +38,7 @@ def train_centrally(
         network: Uncompiled Keras model from images, float32 [N, 28, 28, 1], to logits [N, 10].
         pixels: float32 [N, 28, 28].
         labels: int32 [N].
-        batch_size: Images in a step.
+        batch_size: Images in a step; all of them, where there are fewer.
         epochs: Passes through the images.
         learning_rate: Step size of SGD.
         seed: Fixes the order of the images.
@@ -52,8 +52,9 @@ def train_centrally(
         tf.keras.optimizers.SGD(learning_rate),
         tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    batch_size = min(batch_size, len(labels))
     batches = data.batches(pixels, labels, batch_size, epochs, seed)
-    steps = max(1, len(labels) // batch_size)
+    steps = len(labels) // batch_size
     network.fit(batches, epochs=epochs, steps_per_epoch=steps, verbose=0)
     return network
 
@@ -244,8 +245,13 @@ class Summary(NamedTuple):
 def summary(accuracies: Mapping[str, float]) -> Summary:
     """Summarise accuracies by writer, see `accuracy_by_writer`.
 
+    Raises:
+        ValueError: `accuracies` is empty.
+
     Lesson: 02
     """
+    if not accuracies:
+        raise ValueError("accuracies is empty: give the accuracy of at least one writer.")
     values = np.sort(list(accuracies.values()))
     worst = values[: math.ceil(len(values) / 10)]
     return Summary(float(values.mean()), float(np.median(values)), float(worst.mean()))

@@ -1,0 +1,89 @@
+"""What several test files share."""
+
+import fedcourse  # noqa: F401  # isort: skip  (before any test file brings TensorFlow in)
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import types
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def fresh_environment(**more):
+    """The environment without what `import fedcourse` put there in this process."""
+    ours = ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL")
+    return {k: v for k, v in os.environ.items() if k not in ours} | more
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Run Python on its own: `python("-c", code)`; what it says goes through files, not pipes."""
+
+    def run(*arguments, timeout=120, **environment):
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            begun = time.monotonic()
+            status = subprocess.run(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=fresh_environment(**environment),
+                timeout=timeout,
+            ).returncode
+            seconds = time.monotonic() - begun
+            out.seek(0)
+            err.seek(0)
+            return types.SimpleNamespace(
+                status=status, out=out.read().decode(), err=err.read().decode(), seconds=seconds
+            )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def embedded_cache(tmp_path_factory):
+    """A cache folder of the tests' own, with the embedded digits in it."""
+    from fedcourse import embedded
+
+    folder = tmp_path_factory.mktemp("fedcourse-cache")
+    embedded.load(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_writers(tmp_path_factory):
+    """An SQLite file in TFF's layout with all the real writers, where there are some."""
+    where = os.environ.get("FEDCOURSE_REAL_WRITERS")
+    if not where:
+        pytest.skip("FEDCOURSE_REAL_WRITERS does not name the file of real writers")
+    from fedcourse import data
+
+    with np.load(where) as npz:
+        images, labels, writer, test = (
+            npz[name] for name in ("images", "labels", "writer", "fed_test")
+        )
+
+    def half(chosen):
+        return data.from_arrays(
+            {
+                f"{w:04}": (255 - images[own], labels[own])
+                for w in np.unique(writer)
+                if (own := chosen & (writer == w)).any()
+            }
+        )
+
+    path = tmp_path_factory.mktemp("real") / "writers.sqlite"
+    data.write_sqlite(path, half(~test), half(test))
+    return path
+
+
+def weights_gap(one, other):
+    """The largest difference between two lists of arrays."""
+    pairs = zip(one, other, strict=True)
+    return max(float(np.abs(np.asarray(a) - np.asarray(b)).max()) for a, b in pairs)

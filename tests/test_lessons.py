@@ -1,0 +1,278 @@
+"""The lessons as a reader meets them: their anatomy, and the outputs stored in them."""
+
+import ast
+import pathlib
+import re
+import subprocess
+
+import nbformat
+import pytest
+
+import fedcourse
+
+ROOT = pathlib.Path(__file__).parents[1]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OWNER_AND_NAME = fedcourse.REPOSITORY.removeprefix("https://github.com/")
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
+
+pytestmark = pytest.mark.skipif(not PATHS, reason="no notebooks here")
+
+
+@pytest.fixture(params=PATHS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def cells(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook.cells
+
+
+def code(cells):
+    return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def titled(cells, pattern):
+    return [cell for cell in code(cells) if re.match(rf"# @title {pattern}", cell.source)]
+
+
+def python(cell):
+    """The cell as Python: what IPython adds becomes `pass`; `await` may stand at the top."""
+    source = re.sub(r"^( *)[!%].*$", r"\1pass", cell.source, flags=re.MULTILINE)
+    return ast.parse(source)
+
+
+def asserts(cell):
+    return sum(isinstance(node, ast.Assert) for node in ast.walk(python(cell)))
+
+
+# --- names and addresses --------------------------------------------------------------------------
+
+
+def test_lessons_are_numbered_from_one():
+    assert [path.stem[:2] for path in PATHS] == [f"{n:02}" for n in range(1, len(PATHS) + 1)]
+    assert all(re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem) for path in PATHS)
+
+
+def test_badge_opens_this_very_notebook(path, cells):
+    badge = (
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+        f"(https://colab.research.google.com/github/{OWNER_AND_NAME}/blob/main/notebooks/"
+        f"{path.name})"
+    )
+    assert cells[0].source.split("\n\n")[1] == badge
+
+
+def test_setup_is_the_same_everywhere(cells):
+    """But for the standard library's modules, of which each lesson imports what it needs."""
+
+    def setup(cells):
+        (cell,) = titled(cells, "Setup")
+        standard = re.compile(r"^import (?!importlib)(functools|pathlib|sys|tempfile|time)\n", re.M)
+        return standard.sub("", cell.source)
+
+    assert setup(cells) == setup(nbformat.read(PATHS[0], as_version=4).cells)
+
+
+def test_setup_installs_the_course_from_its_repository(cells):
+    (setup,) = titled(cells, "Setup")
+    assert f'COURSE = "{fedcourse.REPOSITORY}"\n' in setup.source
+    assert cells.index(setup) == 2
+    command = re.search(r"^# Install with: pip install (.*) -r requirements-tff.txt$", tff_file())
+    assert f"%pip install --quiet {command[1]} -r course/requirements-tff.txt ./course\n" in (
+        setup.source
+    )
+
+
+def tff_file():
+    return (ROOT / "requirements-tff.txt").read_text().splitlines()[0]
+
+
+def test_fedcourse_comes_before_tensorflow(cells):
+    (setup,) = titled(cells, "Setup")
+    imports = [
+        alias.name
+        for node in python(setup).body
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    assert imports.index("fedcourse") < imports.index("tensorflow")
+    assert imports.index("tensorflow") < imports.index("tensorflow_federated")
+
+
+def test_repository_is_spelled_one_way_only():
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    name = OWNER_AND_NAME.split("/")[1]
+    strange = []
+    for file in map(ROOT.joinpath, listed.stdout.splitlines()):
+        text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+        for found in re.finditer(re.escape(name), text, re.IGNORECASE):
+            before, after = text[: found.start()][-60:], text[found.end() :][:4]
+            owner = OWNER_AND_NAME.removesuffix(name)
+            if not (
+                found[0] == name
+                and re.search(rf"https://(github\.com|colab\S*/github)/{owner}$", before)
+                and not re.match(r"[\w-]|\.git", after)
+            ):
+                strange.append((str(file.relative_to(ROOT)), before[-30:] + found[0] + after))
+    assert strange == []
+
+
+def test_links_lead_somewhere(path, cells):
+    text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    missing = [link for link in links if not (path.parent / link.split("#")[0]).exists()]
+    assert missing == []
+    following = PATHS[PATHS.index(path) + 1 :][:1]
+    assert all(lesson.name in links for lesson in following)
+
+
+# --- anatomy --------------------------------------------------------------------------------------
+
+
+def test_begins_with_title_badge_sentence_and_box(cells):
+    opening, box = cells[0], cells[1]
+    assert opening.cell_type == box.cell_type == "markdown"
+    title, _, sentence = opening.source.split("\n\n")
+    assert re.fullmatch(r"# \w.*[^.!]", title)
+    assert sentence.startswith("At the end") and sentence.endswith(".")
+    assert len(re.findall(r"[.!?](?:\s|$)", sentence)) == 1
+    everything = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert len(re.findall(r"^# ", everything, re.MULTILINE)) == 1
+    will, needs = box.source.split("\n\n")
+    assert re.fullmatch(r"\*\*You will\*\*\n(- .+\n){2}- .+", will)
+    assert re.fullmatch(r"\*\*Needs\*\* .+\. \*\*Takes\*\* .*minutes? on two cores\.", needs)
+
+
+def test_knobs_are_form_fields_and_nothing_else(cells):
+    (knobs,) = titled(cells, "Knobs")
+    assert cells.index(knobs) == 3
+    fields = knobs.source.splitlines()[1:]
+    assert len(fields) >= 2
+    for field in fields:
+        assert re.fullmatch(r"[A-Z][A-Z_]+ = \S.*  # @param [\[{].*[\]}]", field), field
+        ast.literal_eval(field.split(" = ", 1)[1].split("  # @param")[0])
+        choices = re.search(r"@param (\[.*\])", field)
+        if choices:
+            value = ast.literal_eval(field.split(" = ", 1)[1].split("  #")[0])
+            assert value in ast.literal_eval(choices[1])
+
+
+def test_knobs_are_all_used_and_set_nowhere_else(cells):
+    (knobs,) = titled(cells, "Knobs")
+    names = {node.targets[0].id for node in python(knobs).body}
+    used, changed = set(), set()
+    for cell in code(cells):
+        for node in ast.walk(python(cell)):
+            if isinstance(node, ast.Name) and node.id in names and cell is not knobs:
+                (used if isinstance(node.ctx, ast.Load) else changed).add(node.id)
+    assert used == names
+    assert changed == set()
+
+
+def test_check_asserts_what_was_said(cells):
+    (check,) = titled(cells, r"Check\n")
+    assert asserts(check) + check.source.count("np.testing.assert_") >= 3
+    assert cells[cells.index(check) - 1].source.startswith("## Check")
+
+
+def test_exercises_have_a_folded_solution_each(cells):
+    solutions = titled(cells, r"Solution \d")
+    assert 2 <= len(solutions) <= 3
+    (check,) = titled(cells, r"Check\n")
+    for number, solution in enumerate(solutions, start=1):
+        assert solution.source.startswith(f"# @title Solution {number}\n")
+        assert cells.index(solution) > cells.index(check)
+        task = cells[cells.index(solution) - 1]
+        assert task.cell_type == "markdown"
+        assert re.search(rf"^\*\*{number}\.\*\* ", task.source, re.MULTILINE)
+        assert task.source.startswith("## Exercises\n") == (number == 1)
+
+
+def test_ends_with_what_was_learned_and_further_reading(cells):
+    last = cells[-1].source
+    assert cells[-1].cell_type == "markdown"
+    assert re.match(r"\*\*In this lesson you\*\*\n(- .+\n){2}- .+\n\n", last)
+    assert re.search(r"^\*\*Further reading\.\*\* .*\b(19|20)\d\d, \*", last, re.MULTILINE)
+
+
+def test_titled_cells_are_folded_but_for_the_knobs(cells):
+    for cell in code(cells):
+        title = re.match(r"# @title (\w+)", cell.source)
+        folded = {key: cell.metadata[key] for key in FOLDED if key in cell.metadata}
+        assert folded == (FOLDED if title and title[1] != "Knobs" else {}), cell.source[:60]
+
+
+def test_cells_are_short(cells):
+    long = [
+        (lines, cell.source.splitlines()[0])
+        for cell in code(cells)
+        if (lines := sum(bool(line.strip()) for line in cell.source.splitlines())) > 25
+    ]
+    assert long == []
+
+
+def test_cells_have_distinct_ids_and_no_leftovers(path, cells):
+    assert len({cell.id for cell in cells}) == len(cells)
+    assert all(cell.source.strip() for cell in cells)
+    metadata = nbformat.read(path, as_version=4).metadata
+    assert metadata.kernelspec.name == "python3"
+    assert "widgets" not in metadata
+
+
+# --- stored outputs -------------------------------------------------------------------------------
+
+
+def texts(cell):
+    """Everything a reader can read in a cell's outputs."""
+    for output in cell.outputs:
+        yield output.get("text", "")
+        yield from (str(data) for kind, data in output.get("data", {}).items() if "text" in kind)
+
+
+def test_cells_were_run_in_order_from_the_first(cells):
+    counts = [cell.execution_count for cell in code(cells)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_outputs_hold_no_errors_and_no_warnings(cells):
+    for cell in code(cells):
+        for output in cell.outputs:
+            assert output.output_type != "error", output.get("ename")
+            assert output.get("name") != "stderr", output.text[:200]
+        for text in texts(cell):
+            assert not re.search(r"Warning|WARNING|\b[IWEF]0000\b|Traceback \(", text), text[:300]
+
+
+def test_outputs_hold_no_paths_of_a_machine(cells):
+    for cell in code(cells):
+        for text in texts(cell):
+            found = re.search(r"(?<![\w.])/(tmp|work|root|home|Users|usr)/[\w./-]*", text)
+            assert not found, found
+
+
+DRAWS = r"plots\.(digits|writers_dots|one_round|LiveCurve)\(|plt\.subplots\("
+
+
+def test_cells_that_draw_hold_their_picture(cells):
+    for cell in code(cells):
+        if re.search(DRAWS, cell.source):
+            assert any("image/png" in output.get("data", {}) for output in cell.outputs), (
+                cell.source
+            )
+
+
+def test_setup_is_silent_and_the_check_passed(cells):
+    (setup,) = titled(cells, "Setup")
+    (check,) = titled(cells, r"Check\n")
+    assert setup.outputs == []
+    assert "".join(texts(check)) == "all as said\n"
