@@ -47,11 +47,9 @@ def apply() -> None:
 
 def repair() -> None:
     """Apply what needs TFF's own modules: called once, right after TFF was imported."""
-    from fedcourse import runtime
-
     nest_deeply()
     quiet_graphs()
-    runtime.own_workers()
+    importlib.import_module("fedcourse.runtime")  # from here on, workers are its own
 
 
 # --- before TFF is imported -----------------------------------------------------------------------

@@ -162,7 +162,7 @@ def one_round() -> plt.Figure:
     for number, x in enumerate((0.6, 3.9, 7.2)):
         box(x, 0.2, 2.2, 1.6, NEUTRAL)
         axis.text(x + 1.1, 1.5, f"client {number + 1}: a phone", ha="center", fontsize=10)
-        box(x + 0.25, 0.4, 1.7, 0.75, ALONE, "#e8f5f1")
+        box(x + 0.25, 0.4, 1.7, 0.75, NEUTRAL, "#f0f0f0")
         axis.text(
             x + 1.1, 0.78, "images and labels\nstay here", ha="center", va="center", fontsize=8.5
         )

@@ -1,38 +1,231 @@
-"""The worker process that TFF computes in: started here so that it ends with its parent."""
+"""The worker process that TFF computes in: started, sealed off, watched and ended here.
 
-import atexit
+As TFF ships it, the worker listens on every network interface without asking who is there, holds
+its parent's output open, and lives on, 600 MB large, when the parent is gone. And TFF waits for it
+without end where it cannot start.
+"""
+
+import concurrent.futures
+import contextlib
+import functools
+import mmap
+import os
+import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
-import types
+import time
+import warnings
+import weakref
 
+import grpc
+import tensorflow_federated as tff
+from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
 
-class Worker(subprocess.Popen):
-    """TFF's `worker_binary`, with its own output and a lifetime bound to the process it serves.
+from fedcourse.emnist import cache_folder
 
-    As TFF starts it, the worker keeps its parent's stdout open (a shell pipe then never ends) and
-    goes on, 600 MB large, when the parent is killed. Here it writes to a file of its own, and
-    `setpriv` (util-linux) asks Linux to kill it when the thread that started it ends.
-    """
+START_SECONDS = 30  # a worker that does not answer by then is given up
+_BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
+_ANY_INTERFACE, _SOCKET_FILE = b"\0[::]:\0", b"\0unix:\0"  # what the address starts with
+_PORT = "1"  # with "unix:" before it, the name of the socket's file
 
-    def __init__(self, args: list[str], **_streams: object):
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the worker lives)
-        setpriv = shutil.which("setpriv")
-        if setpriv:
-            args = [setpriv, "--pdeathsig", "KILL", *args]
-        super().__init__(args, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+# Linux ends a worker when the *thread* that started it ends: this one lasts as long as Python.
+_starter = concurrent.futures.ThreadPoolExecutor(1, "worker-starter")
 
 
 def own_workers() -> None:
-    """Make TFF start its workers as `Worker`, and stop them before Python takes itself apart."""
-    from tensorflow_federated.python.core.impl.context_stack import (
-        context_stack_impl,
-        runtime_error_context,
-    )
-    from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
+    """Make TFF compute in workers that `Service` starts."""
+    executor_factory.local_cpp_executor_factory = local_executor_factory
+    tff.framework.local_cpp_executor_factory = local_executor_factory
+    tff.backends.native.set_sync_local_cpp_execution_context()
 
-    executor_factory.subprocess = types.SimpleNamespace(Popen=Worker)
-    atexit.register(
-        context_stack_impl.context_stack.set_default_context,
-        runtime_error_context.create_runtime_error_context(),
-    )
+
+def local_executor_factory(
+    *,
+    default_num_clients: int = 0,
+    max_concurrent_computation_calls: int = -1,
+    stream_structs: bool = False,
+) -> tff.framework.ExecutorFactory:
+    """Stand in for TFF's `local_cpp_executor_factory`, with the same arguments."""
+    service = Service(f"--max_concurrent_computation_calls={max_concurrent_computation_calls}")
+
+    def stack(cardinalities):
+        executor = tff.framework.RemoteExecutor(service.stub(), stream_structs=stream_structs)
+        executor.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
+        return executor
+
+    return tff.framework.ResourceManagingExecutorFactory(executor_stack_fn=stack)
+
+
+class Service:
+    """A worker, started when it is first asked for and again when it has died.
+
+    It ends with this object, with Python, and when Python is killed.
+    """
+
+    def __init__(self, *options: str):
+        self._options = options
+        self._process: subprocess.Popen | None = None
+        self._stub = None
+        self._end = None
+
+    def stub(self) -> tff.framework.RemoteExecutorGrpcStub:
+        """Return a stub of a worker that runs.
+
+        Raises:
+            RuntimeError: It cannot be started, or gives no answer; with its own last words.
+        """
+        if self._process is not None and self._process.poll() is not None:
+            status = self._process.returncode
+            reason = f"exit status {status}"
+            if status < 0:
+                reason = signal.Signals(-status).name + (
+                    " (no memory left?)" if status == -9 else ""
+                )
+            warnings.warn(f"TFF's worker died: {reason}. Starting another.", stacklevel=2)
+            self._end()
+            self._process = None
+        if self._process is None:
+            folder = _private_folder()
+            self._process, address = _starter.submit(_start, folder, self._options).result()
+            self._end = weakref.finalize(self, _stop, self._process, folder)
+            try:
+                self._stub = _connect(self._process, address, folder)
+            except BaseException:
+                self._end()
+                self._process = None
+                raise
+        return self._stub
+
+
+def _start(folder: pathlib.Path, options: tuple[str, ...]) -> tuple[subprocess.Popen, str]:
+    """Start a worker; return it and its address as gRPC writes it."""
+    binary, sealed = _sealed_binary()
+    port = _PORT if sealed else str(_free_port())
+    address = f"unix:{folder / port}" if sealed else f"localhost:{port}"
+    setpriv = shutil.which("setpriv")  # util-linux; elsewhere a killed parent leaves its worker
+    with open(folder / "log", "wb") as log:
+        try:
+            process = subprocess.Popen(
+                [
+                    *([setpriv, "--pdeathsig", "KILL"] if setpriv else []),
+                    str(binary),
+                    f"--port={port}",
+                    *options,
+                ],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # interrupting a cell must not interrupt the worker
+            )
+        except OSError as error:
+            raise RuntimeError(f"TFF's worker cannot be started: {error}") from error
+    return process, address
+
+
+def _connect(
+    process: subprocess.Popen, address: str, folder: pathlib.Path
+) -> tff.framework.RemoteExecutorGrpcStub:
+    """Wait until the worker answers; return a stub of it."""
+    until = time.monotonic() + START_SECONDS
+    if address.startswith("unix:"):
+        socket = pathlib.Path(address.removeprefix("unix:"))
+        while not socket.exists() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.01)
+    channel = grpc.insecure_channel(address, executor_factory._GRPC_CHANNEL_OPTIONS)
+    stub = tff.framework.RemoteExecutorGrpcStub(channel)
+    while not stub.is_ready:
+        if process.poll() is not None or time.monotonic() > until:
+            said = (folder / "log").read_text(errors="replace").strip().splitlines()[-5:]
+            fault = (
+                f"gave no answer within {START_SECONDS} s"
+                if process.poll() is None
+                else f"ended at once ({_how(process)})"
+            )
+            raise RuntimeError(
+                f"TFF's worker {fault}. It runs on Linux, x86-64, with glibc 2.31 or newer. "
+                "Its last words:\n" + ("\n".join(said) or "(none)")
+            )
+        time.sleep(0.01)
+    return stub
+
+
+def _how(process: subprocess.Popen) -> str:
+    """Say how a process ended."""
+    status = process.returncode
+    if status >= 0:
+        return f"exit status {status}"
+    name = signal.Signals(-status).name
+    return f"{name}: was there memory left?" if name == "SIGKILL" else name
+
+
+def _stop(process: subprocess.Popen, folder: pathlib.Path) -> None:
+    """End a worker and remove what it left."""
+    process.kill()  # it holds nothing that is worth saving
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@functools.cache
+def _sealed_binary() -> tuple[pathlib.Path, bool]:
+    """Return a worker that cannot be reached over any network, and True; or TFF's own, and False.
+
+    The worker joins "[::]:" and its port to the address it listens at. In a copy, that is "unix:",
+    and the same code makes a socket file in its working folder, which only this user may enter.
+    """
+    if not _BINARY.is_file():
+        raise RuntimeError(
+            f"TFF's worker is missing ({_BINARY.name}). Install tensorflow-federated again."
+        )
+    seen = _BINARY.stat()
+    copy = cache_folder() / f"worker_binary-{tff.__version__}-{seen.st_size}-{seen.st_mtime_ns}"
+    if copy.exists():
+        return copy, True
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = copy.with_name(f"{copy.name}.{os.getpid()}.tmp")
+        try:
+            shutil.copyfile(_BINARY, unfinished)
+            with open(unfinished, "r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+                place = content.find(_ANY_INTERFACE)
+                if place < 0 or content.find(_ANY_INTERFACE, place + 1) >= 0:
+                    raise OSError("this release writes its address in another way")
+                content[place : place + len(_SOCKET_FILE)] = _SOCKET_FILE
+            unfinished.chmod(0o700)
+            # where nothing may be executed, it says so here
+            subprocess.run([unfinished, "--version"], stdin=subprocess.DEVNULL, capture_output=True)
+            os.replace(unfinished, copy)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        warnings.warn(
+            "TFF's worker listens on all network interfaces of this machine, without asking who "
+            f"is there: it could not be sealed off ({error}).",
+            stacklevel=2,
+        )
+        return _BINARY, False
+    return copy, True
+
+
+def _private_folder() -> pathlib.Path:
+    """Make a folder that only this user may enter; remove those of processes long gone."""
+    root = pathlib.Path(tempfile.gettempdir())
+    if len(os.fsencode(root)) > 60:  # the path of a socket has at most 107 bytes
+        root = pathlib.Path("/tmp")
+    for old in root.glob("fedcourse-*-*"):
+        with contextlib.suppress(OSError):
+            gone = not pathlib.Path("/proc", old.name.split("-")[1]).exists()
+            if gone and time.time() - old.stat().st_mtime > 3600:
+                shutil.rmtree(old, ignore_errors=True)
+    return pathlib.Path(tempfile.mkdtemp(prefix=f"fedcourse-{os.getpid()}-", dir=root))
+
+
+def _free_port() -> int:
+    import portpicker
+
+    return portpicker.pick_unused_port()
+
+
+own_workers()  # here, so that it happens whichever is imported first, TFF or this module
