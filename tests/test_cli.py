@@ -163,6 +163,7 @@ def test_stopped_and_resumed_is_as_if_nothing_happened(report, tmp_path):
     assert again == {**rest, "seconds_per_round": None}  # nothing left to do
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_is_as_if_nothing_happened(report, tmp_path, embedded_cache):
     arguments = [*SMALL, "--rounds", "10", "--checkpoint"]
     process = subprocess.Popen(

@@ -208,6 +208,7 @@ def test_dataset_computation_runs_in_tff(either):
 # --- memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["arrays", "sqlite"])
 def test_reading_for_300_rounds_keeps_no_memory(pair, file, kind, monkeypatch):
     """300 rounds of 10 clients add less than 12 MB, after 30 rounds to warm up.
