@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import pathlib
-import shutil
 import signal
 import stat
 import subprocess
@@ -95,13 +94,6 @@ def test_a_round_leaves_no_worker_and_no_word(child):
     assert ends_within(workers[0], 5)
 
 
-def test_worker_ends_with_its_process_also_without_setpriv(child):
-    process, workers = child("import shutil; shutil.which = lambda name: None" + START + ONCE)
-    _, said = process.communicate(timeout=30)
-    assert (process.returncode, said) == (0, "")
-    assert ends_within(workers[0], 5)
-
-
 def test_worker_ends_with_a_process_that_is_killed(child):
     process, workers = child(START + ONCE + "signal.pause()")
     assert len(workers) == 1 and alive(workers[0])
@@ -164,21 +156,18 @@ def test_where_it_cannot_be_sealed_it_says_so_and_works(new_context, monkeypatch
         ('#!/bin/sh\necho "version \\`GLIBC_2.99\' not found" >&2; exit 1', 0o700, "GLIBC_2.99"),
         ("#!/bin/sh\necho no port >&2; kill -ABRT $$", 0o700, "SIGABRT.*no port"),
         ("#!/bin/sh\nsleep 60", 0o700, "gave no answer within 1 s"),
-        ("\x7fELF of another machine", 0o700, "(Exec format error|not found)"),
+        ("\x7fELF of another machine", 0o700, "Exec format error"),
         ("#!/bin/sh", 0o600, "Permission denied"),
     ],
 )
-@pytest.mark.parametrize("setpriv", [True, False])
 def test_a_worker_that_cannot_start_says_why(
-    new_context, monkeypatch, tmp_path, script, mode, words, setpriv
+    new_context, monkeypatch, tmp_path, script, mode, words
 ):
     binary = tmp_path / "worker"
     binary.write_text(script)
     binary.chmod(mode)
     monkeypatch.setattr(runtime, "_sealed_binary", lambda: (binary, False))
     monkeypatch.setattr(runtime, "START_SECONDS", 1 if "sleep" in script else 20)
-    if not setpriv:
-        monkeypatch.setattr(shutil, "which", lambda name: None)
     new_context()
     begun = time.monotonic()
     with pytest.raises(RuntimeError, match=f"(?s)TFF's worker .*{words}"):

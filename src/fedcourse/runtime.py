@@ -5,16 +5,20 @@ its parent's output open, and lives on, 600 MB large, when the parent is gone. A
 without end where it cannot start.
 """
 
+import atexit
 import concurrent.futures
 import contextlib
 import functools
 import mmap
 import os
 import pathlib
+import queue
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 import warnings
 import weakref
@@ -30,8 +34,25 @@ _BINARY = pathlib.Path(tff.__file__).parent / "data" / "worker_binary"
 _ANY_INTERFACE, _SOCKET_FILE = b"\0[::]:\0", b"\0unix:\0"  # what the address starts with
 _PORT = "1"  # with "unix:" before it, the name of the socket's file
 
+# Ask Linux to kill this process when its parent ends (PR_SET_PDEATHSIG), then become the worker.
+_LAUNCH = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
 # Linux ends a worker when the *thread* that started it ends: this one lasts as long as Python.
-_starter = concurrent.futures.ThreadPoolExecutor(1, "worker-starter")
+_jobs: queue.SimpleQueue = queue.SimpleQueue()
+
+
+def _start_when_asked() -> None:
+    while True:
+        future, arguments = _jobs.get()
+        try:
+            future.set_result(_start(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+
+threading.Thread(target=_start_when_asked, name="worker-starter", daemon=True).start()
 
 
 def own_workers() -> None:
@@ -77,21 +98,22 @@ class Service:
             RuntimeError: It cannot be started, or gives no answer; with its own last words.
         """
         if self._process is not None and self._process.poll() is not None:
-            status = self._process.returncode
-            reason = f"exit status {status}"
-            if status < 0:
-                reason = signal.Signals(-status).name + (
-                    " (no memory left?)" if status == -9 else ""
-                )
-            warnings.warn(f"TFF's worker died: {reason}. Starting another.", stacklevel=2)
+            warnings.warn(
+                f"TFF's worker died ({_how(self._process)}). Starting another.", stacklevel=2
+            )
             self._end()
             self._process = None
         if self._process is None:
             folder = _private_folder()
-            self._process, address = _starter.submit(_start, folder, self._options).result()
+            future = concurrent.futures.Future()
+            _jobs.put((future, (folder, self._options)))
+            self._process, address = future.result()
+            channel = grpc.insecure_channel(address, executor_factory._GRPC_CHANNEL_OPTIONS)
             self._end = weakref.finalize(self, _stop, self._process, folder)
+            self._end.atexit = False  # Linux does it then, when Python is too far gone to mind
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
             try:
-                self._stub = _connect(self._process, address, folder)
+                self._stub = _connect(self._process, channel, folder)
             except BaseException:
                 self._end()
                 self._process = None
@@ -104,15 +126,12 @@ def _start(folder: pathlib.Path, options: tuple[str, ...]) -> tuple[subprocess.P
     binary, sealed = _sealed_binary()
     port = _PORT if sealed else str(_free_port())
     address = f"unix:{folder / port}" if sealed else f"localhost:{port}"
-    setpriv = shutil.which("setpriv")  # util-linux; elsewhere a killed parent leaves its worker
     with open(folder / "log", "wb") as log:
         try:
             process = subprocess.Popen(
                 [
-                    *([setpriv, "--pdeathsig", "KILL"] if setpriv else []),
-                    str(binary),
-                    f"--port={port}",
-                    *options,
+                    *(sys.executable, "-I", "-S", "-c", _LAUNCH),
+                    *(str(binary), f"--port={port}", *options),
                 ],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -126,15 +145,14 @@ def _start(folder: pathlib.Path, options: tuple[str, ...]) -> tuple[subprocess.P
 
 
 def _connect(
-    process: subprocess.Popen, address: str, folder: pathlib.Path
+    process: subprocess.Popen, channel: grpc.Channel, folder: pathlib.Path
 ) -> tff.framework.RemoteExecutorGrpcStub:
     """Wait until the worker answers; return a stub of it."""
     until = time.monotonic() + START_SECONDS
-    if address.startswith("unix:"):
-        socket = pathlib.Path(address.removeprefix("unix:"))
+    if _sealed_binary()[1]:  # a first try that comes too early costs a second
+        socket = folder / _PORT
         while not socket.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
-    channel = grpc.insecure_channel(address, executor_factory._GRPC_CHANNEL_OPTIONS)
     stub = tff.framework.RemoteExecutorGrpcStub(channel)
     while not stub.is_ready:
         if process.poll() is not None or time.monotonic() > until:
