@@ -9,15 +9,8 @@ from fedcourse import embedded
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cache")
-    embedded.load(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def dealt(cache):
-    return embedded.load(cache)
+def dealt(embedded_cache):
+    return embedded.load(embedded_cache)
 
 
 def test_digits_are_white_on_black_and_five_hundred_of_each(dealt):
@@ -74,15 +67,15 @@ def test_deal_is_the_same_every_time_and_everywhere(dealt):
     assert not np.array_equal(embedded.deal(images, labels, seed=1)[0], writer)
 
 
-def test_second_load_takes_under_a_second(cache):
+def test_second_load_takes_under_a_second(embedded_cache):
     begin = time.perf_counter()
-    embedded.load(cache)
+    embedded.load(embedded_cache)
     assert time.perf_counter() - begin < 1
 
 
-def test_load_reads_the_cache_and_does_not_deal_again(cache, monkeypatch):
+def test_load_reads_the_cache_and_does_not_deal_again(embedded_cache, monkeypatch):
     monkeypatch.delattr(embedded, "deal")
-    embedded.load(cache)
+    embedded.load(embedded_cache)
 
 
 @pytest.mark.parametrize("damage", ["cut", "scribble", "empty", "html", "other arrays"])

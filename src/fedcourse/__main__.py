@@ -87,7 +87,6 @@ def train(options: argparse.Namespace) -> dict:
                 f"{len(training_writers)} training writers: ask for at most that many."
             )
 
-        images = functools.lru_cache(maxsize=1000)(functools.partial(digits_of, seen))
         unseen_images = {writer: digits_of((seen, held), writer) for writer in unseen_writers}
 
         def cohort(number: int) -> list:
@@ -96,7 +95,7 @@ def train(options: argparse.Namespace) -> dict:
             )
             return [
                 data.batches(
-                    *images(writer),
+                    *digits_of(seen, writer),
                     batch_size=options.batch_size,
                     epochs=options.local_epochs,
                     seed=number,

@@ -24,6 +24,7 @@ import warnings
 import weakref
 
 import grpc
+import portpicker
 import tensorflow_federated as tff
 from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
 
@@ -39,7 +40,8 @@ _LAUNCH = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 )
 
-# Linux ends a worker when the *thread* that started it ends: this one lasts as long as Python.
+# Linux ends a worker when the *thread* that started it ends. This one lasts as long as Python; a
+# thread pool's would end before Python has let go of the worker.
 _jobs: queue.SimpleQueue = queue.SimpleQueue()
 
 
@@ -124,7 +126,7 @@ class Service:
 def _start(folder: pathlib.Path, options: tuple[str, ...]) -> tuple[subprocess.Popen, str]:
     """Start a worker; return it and its address as gRPC writes it."""
     binary, sealed = _sealed_binary()
-    port = _PORT if sealed else str(_free_port())
+    port = _PORT if sealed else str(portpicker.pick_unused_port())
     address = f"unix:{folder / port}" if sealed else f"localhost:{port}"
     with open(folder / "log", "wb") as log:
         try:
@@ -238,12 +240,6 @@ def _private_folder() -> pathlib.Path:
             if gone and time.time() - old.stat().st_mtime > 3600:
                 shutil.rmtree(old, ignore_errors=True)
     return pathlib.Path(tempfile.mkdtemp(prefix=f"fedcourse-{os.getpid()}-", dir=root))
-
-
-def _free_port() -> int:
-    import portpicker
-
-    return portpicker.pick_unused_port()
 
 
 own_workers()  # here, so that it happens whichever is imported first, TFF or this module
