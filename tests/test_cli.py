@@ -14,6 +14,7 @@ import pytest
 from conftest import fresh_environment, weights_gap
 
 from fedcourse import data, emnist, models, training
+from fedcourse.checkpoints import Checkpoints
 
 # Three small clients, each through its images once: a third of a second a round.
 SMALL = [
@@ -58,7 +59,7 @@ def saved(folder, model="small_cnn"):
     """The newest weights in a folder of checkpoints, and their round."""
     make_model = functools.partial(getattr(models, model), seed=0)
     process = training.federated_averaging(training.wrap(make_model), 0.1)
-    state, number = training.Checkpoints(folder).load(process.initialize())
+    state, number = Checkpoints(folder).load(process.initialize())
     return process.get_model_weights(state).trainable, number
 
 
@@ -175,7 +176,7 @@ def test_killed_and_started_again_is_as_if_nothing_happened(report, tmp_path, em
     )
     try:
         until = time.monotonic() + 90
-        while not (tmp_path / "killed" / "program_state_2").exists():
+        while not list((tmp_path / "killed").glob("round_000002-*.npz")):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.02)
     finally:

@@ -78,6 +78,7 @@ def train(options: argparse.Namespace) -> dict:
 
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report alone
         from fedcourse import data, models, training
+        from fedcourse.checkpoints import Checkpoints
 
         seen, held = data.load(options.data)
         training_writers, unseen_writers = data.split_writers(seen.client_ids, seed=options.seed)
@@ -109,7 +110,7 @@ def train(options: argparse.Namespace) -> dict:
         checkpoints = None
         if options.checkpoint:
             remember(options)
-            checkpoints = training.Checkpoints(options.checkpoint)
+            checkpoints = Checkpoints(options.checkpoint)
             state, done = checkpoints.load(state)
         seconds = []
         progress = tqdm.tqdm(

@@ -1,9 +1,6 @@
 """Federated Averaging and its judgement, as lessons 03 and 04 build them."""
 
-import asyncio
-import concurrent.futures
 import math
-import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -163,40 +160,6 @@ def run(
             float(metrics["loss"]),
             float(metrics["accuracy"]),
         )
-
-
-class Checkpoints:
-    """The last states of a run in a folder, through TFF's own state manager.
-
-    Lesson: 04
-    """
-
-    def __init__(self, folder: str | pathlib.Path, keep: int = 3):
-        self._manager = tff.program.FileProgramStateManager(
-            pathlib.Path(folder), keep_total=keep, keep_first=False
-        )
-
-    def save(self, state: object, number: int) -> None:
-        """Save the state after round `number`; a round that is there already is left alone."""
-        if number not in (_wait(self._manager.get_versions()) or []):
-            _wait(self._manager.save(state, number))
-
-    def load(self, like: object) -> tuple[object, int]:
-        """Return the newest state and its round; `(like, 0)` where nothing is saved.
-
-        Args:
-            like: A state of the same structure, for example `process.initialize()`.
-        """
-        versions = _wait(self._manager.get_versions())
-        if not versions:
-            return like, 0
-        return _wait(self._manager.load(versions[-1], like)), versions[-1]
-
-
-def _wait(coroutine):
-    """Run a coroutine to its end in a thread, since a notebook's own event loop already runs."""
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
 
 
 def accuracy_by_writer(
