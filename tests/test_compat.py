@@ -202,6 +202,51 @@ def test_tensorflow_privacy_is_left_alone_where_estimators_are(install, monkeypa
     assert vars(tensorflow_privacy)["__getattr__"] != "as it was"
 
 
+def test_encodings_of_model_optimization_come_alone(python):
+    run = python(
+        "-c",
+        "import fedcourse, sys; import tensorflow_federated as tff\n"
+        "from tensorflow_model_optimization.python.core.internal import tensor_encoding as te\n"
+        "import tensorflow as tf\n"
+        "spec = tf.TensorSpec([20], tf.float32)\n"
+        "te.encoders.as_gather_encoder(te.encoders.uniform_quantization(8), spec)\n"
+        "print('keras.src' in sys.modules)",
+    )
+    assert (run.status, run.out) == (0, "False\n"), run.err
+
+
+def test_model_optimization_that_was_imported_before_is_left_alone(monkeypatch):
+    before = sys.modules["tensorflow_model_optimization"]
+    compat.do_without_pruning()
+    assert sys.modules["tensorflow_model_optimization"] is before
+    monkeypatch.delitem(sys.modules, "tensorflow_model_optimization")
+    monkeypatch.setattr(importlib.machinery.PathFinder, "find_spec", lambda name, path: None)
+    compat.do_without_pruning()
+    assert "tensorflow_model_optimization" not in sys.modules
+
+
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_onednn_is_on_where_nothing_else_was_chosen(monkeypatch, chosen):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if chosen:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    compat.use_onednn()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == (chosen or "1")
+
+
+def test_modules_traced_plainly_exist_and_are_left_to_python():
+    from tensorflow.python.autograph.impl import conversion
+
+    assert conversion.is_allowlisted(tff.learning.optimizers.build_sgdm(0.1).next)
+    assert not conversion.is_allowlisted(tff.learning.optimizers.build_adafactor(0.1).next)
+    compat.trace_plainly()  # a second time changes nothing
+    from tensorflow.python.autograph.core import config
+
+    names = [rule._prefix for rule in config.CONVERSION_RULES]
+    for name in names[-5:]:
+        assert importlib.util.find_spec(name)
+
+
 # --- after an import ------------------------------------------------------------------------------
 
 

@@ -147,6 +147,28 @@ def test_where_it_cannot_be_sealed_it_says_so_and_works(new_context, monkeypatch
     assert listening == ["::"], "what the warning says is true"
 
 
+# --- it is fast -----------------------------------------------------------------------------------
+
+
+def test_worker_computes_on_every_core_with_onednn():
+    assert add_one(1) == 2
+    cores = len(os.sched_getaffinity(0))
+    assert f"--max_concurrent_computation_calls={cores}" in own_worker().cmdline()
+    environment = own_worker().environ()
+    assert environment["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    assert environment["TF_NUM_INTRAOP_THREADS"] == str(max(1, cores // 10))
+
+
+def test_a_limit_of_the_callers_own_is_kept():
+    before = tff.framework.get_context_stack().current
+    try:
+        tff.backends.native.set_sync_local_cpp_execution_context(max_concurrent_computation_calls=7)
+        assert add_one(1) == 2
+        assert "--max_concurrent_computation_calls=7" in own_worker().cmdline()
+    finally:
+        tff.framework.set_default_context(before)
+
+
 # --- it cannot start ------------------------------------------------------------------------------
 
 
@@ -226,6 +248,14 @@ print(*[child.pid for child in psutil.Process().children()])
 """
 
 
+BRIEF = """
+import fedcourse, psutil
+import tensorflow_federated as tff
+tff.tensorflow.computation(lambda: 1)()
+print(*[child.pid for child in psutil.Process().children()])
+"""
+
+
 @pytest.fixture
 def kernel():
     """A Jupyter kernel, and a function that runs code in it."""
@@ -272,11 +302,11 @@ def test_no_kernel_leaves_a_worker_behind(kernel):
         ),
         lambda: (run("exit()"), manager.restart_kernel(now=True)),
     ]
-    for number in range(8):
-        _, workers = run(SETUP)
+    for number in range(20):
+        _, workers = run(SETUP if number < 4 else BRIEF)
         pids = [int(pid) for pid in workers.split()]
         assert len(pids) == 1 and alive(pids[0])
         seen.add(pids[0])
         ends[number % 4]()
         assert ends_within(pids[0], 5)
-    assert len(seen) == 8
+    assert len(seen) == 20
