@@ -297,8 +297,9 @@ def nest_deeply() -> None:
 def quiet_graphs() -> None:
     """Hide what TensorFlow says, whatever the log level, of the graphs TFF hands it.
 
-    Its graph optimiser writes `I0000` lines, and an older pass one more in a process's first
-    session; its Python side warns of functions traced anew, which is TFF's way of working.
+    Its graph optimiser writes of what it did and of what it left as it was, and an older pass one
+    line more in a process's first session; its Python side warns of functions traced anew, which is
+    TFF's way of working. A graph that cannot run is a Python exception, and stays one.
     """
     import tensorflow as tf
     from tensorflow_federated.python.core.environments.tensorflow_backend import graph_optimizations
@@ -334,7 +335,7 @@ def trace_plainly() -> None:
     config.CONVERSION_RULES += tuple(config.DoNotConvert(module) for module in plain)
 
 
-_CHATTER = (b"I0000", b"WARNING: All log messages before absl::")
+_CHATTER = (b"I0000", b"W0000", b"E0000", b"WARNING: All log messages before absl::")
 
 
 @contextlib.contextmanager
