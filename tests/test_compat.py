@@ -369,7 +369,7 @@ def test_another_protobuf_needs_no_repair(monkeypatch):
     assert building_blocks.Call._proto == "as it was"
 
 
-def test_secure_aggregator_with_differential_privacy_runs(request):
+def test_secure_aggregator_with_differential_privacy_runs_and_is_quiet(request, capfd):
     before = context_stack_impl.context_stack.current
     request.addfinalizer(lambda: context_stack_impl.context_stack.set_default_context(before))
     tff.backends.test.set_sync_test_cpp_execution_context()
@@ -380,6 +380,7 @@ def test_secure_aggregator_with_differential_privacy_runs(request):
     output = process.next(process.initialize(), [[np.ones(3, np.float32)]] * 10)
     (mean,) = output.result
     assert mean == pytest.approx(np.full(3, 0.1 / 3**0.5), abs=0.01)  # clipped to length 0.1
+    assert capfd.readouterr().err == ""  # without the repair, of nodes, loops and unused tensors
 
 
 # --- quiet ----------------------------------------------------------------------------------------

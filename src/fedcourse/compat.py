@@ -298,13 +298,15 @@ def quiet_graphs() -> None:
     """Hide what TensorFlow says, whatever the log level, of the graphs TFF hands it.
 
     Its graph optimiser writes of what it did and of what it left as it was, and an older pass one
-    line more in a process's first session; its Python side warns of functions traced anew, which is
-    TFF's way of working. A graph that cannot run is a Python exception, and stays one.
+    line more in a process's first session; its Python side warns of functions traced anew and of
+    tensors that are not used, which is TFF's way of working. A graph that cannot run is a Python
+    exception, and stays one.
     """
     import tensorflow as tf
     from tensorflow_federated.python.core.environments.tensorflow_backend import graph_optimizations
 
     tf.get_logger().setLevel("ERROR")
+    tf.get_logger().addFilter(lambda record: "Object was never used" not in record.getMessage())
     optimizer = graph_optimizations.tf_optimizer
 
     def optimize_graph(*args: object) -> object:
