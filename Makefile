@@ -8,10 +8,10 @@ BIN := .venv/bin
 READY := .venv/ready
 LESSONS := notebooks/*.ipynb
 
-.PHONY: help run lab test quick test-colab notebooks lint lock round-time clean
+.PHONY: help run lab test quick test-colab notebooks lint lock bench growth rounds-to-target secagg-bench clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## run every lesson; executed copies and figures go to build/
 	@$(BIN)/python tools/notebooks.py $(LESSONS) --into build
@@ -39,8 +39,17 @@ test-colab: $(READY) ## run every lesson in a replica of Colab
 notebooks: $(READY) ## run every lesson and store its outputs in place
 	@$(BIN)/python tools/notebooks.py $(LESSONS)
 
-round-time: $(READY) ## seconds per round against a plain TensorFlow loop
-	@$(BIN)/python benchmarks/round_time.py
+bench: $(READY) ## seconds per round here, in a plain loop, and in four other frameworks
+	@$(BIN)/python benchmarks/bench.py
+
+rounds-to-target: $(READY) ## rounds to a target accuracy by E, B and C; FEDCOURSE_REAL_WRITERS=file
+	@$(BIN)/python benchmarks/rounds_to_target.py
+
+growth: $(READY) ## seconds and memory against clients per round, population, rounds
+	@$(BIN)/python benchmarks/growth.py
+
+secagg-bench: $(READY) ## seconds and bytes of secure aggregation, beside the paper's
+	@$(BIN)/python benchmarks/secure_aggregation.py
 
 lock: ## write constraints.txt anew from requirements.txt
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
