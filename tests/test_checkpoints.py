@@ -95,9 +95,7 @@ def test_damaged_is_skipped_with_a_warning_and_the_one_before_it_used(tmp_path, 
         checkpoints.save(state(number), number)
     path = newest(tmp_path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.warns(
-        UserWarning, match=r"round_000002-\w+\.npz is damaged"
-    ):
+    with pytest.warns(UserWarning, match=r"round_000002-\w+\.npz is damaged"):
         loaded, done = checkpoints.load(state())
     assert done == first_weight(loaded) == 1
     assert path.exists(), "it is for the reader to remove"
