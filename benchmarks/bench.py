@@ -15,7 +15,9 @@ import os
 import pathlib
 import platform
 import shlex
+import signal
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 
@@ -54,8 +56,11 @@ def main() -> int:
         parser.error(f"--rounds {options.rounds}: it takes two to have quartiles")
     into = options.into or (HERE if set(names) == set(report.NAMES) else BUILD)
     into.mkdir(parents=True, exist_ok=True)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the engines end with it then too
     try:
-        results = measure(names, options.rounds)
+        with tempfile.TemporaryDirectory(dir=BUILD) as folder:
+            results = measure(names, options.rounds, pathlib.Path(folder))
     except KeyboardInterrupt:
         print("\nInterrupted; nothing was written.")
         return 130
@@ -66,10 +71,9 @@ def main() -> int:
     return bool(results["failed"])
 
 
-def measure(names: Sequence[str], rounds: int) -> dict:
-    """Run the engines in turns; return what `results.json` holds."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    work = BUILD / "workload.npz"
+def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
+    """Run the engines in turns, with files in a folder; return what `results.json` holds."""
+    work = folder / "workload.npz"
     workload.make(work, WARM_UP + rounds)
     running: dict[str, Engine] = {}
     failed: dict[str, str] = {}
@@ -102,8 +106,9 @@ def measure(names: Sequence[str], rounds: int) -> dict:
         seconds[name] += engine.run(min(TURN, rounds - len(seconds[name])), PATIENCE)
 
     def finish(name, engine):
-        engine.save(BUILD / f"{name}-weights.npz", PATIENCE)
-        with np.load(BUILD / f"{name}-weights.npz") as saved:
+        path = folder / f"{name}.npz"
+        engine.save(path, PATIENCE)
+        with np.load(path) as saved:
             weights[name] = list(saved.values())
 
     try:

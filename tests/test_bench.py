@@ -272,9 +272,9 @@ def test_engine_that_fails_is_reported_and_the_others_go_on(work, tmp_path, monk
         script = ECHO.format(engines=str(ROOT / "benchmarks" / "engines"), dies=dies, apart=False)
         (tmp_path / f"run_{name}.py").write_text(script)
     monkeypatch.setattr("engine.SCRIPTS", tmp_path)
-    monkeypatch.setattr(bench, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(bench, "BUILD", tmp_path)
     monkeypatch.setattr(bench, "matrix_product", lambda: 100.0)
-    results = bench.measure(["fedjax", "pfl"], rounds=3)
+    results = bench.measure(["fedjax", "pfl"], 3, tmp_path)
     assert list(results["engines"]) == ["pfl"]
     assert "cannot go on" in results["failed"]["fedjax"]
     assert "cannot go on" in capsys.readouterr().out
@@ -296,7 +296,7 @@ def test_course_and_plain_loop_train_alike(work, tmp_path):
             engine.end()
         with np.load(tmp_path / "weights.npz") as saved:
             weights[name] = list(saved.values())
-    assert workload.apart(work, weights["fedcourse"], weights["floor"]) < 0.02
+    assert workload.apart(work, weights["fedcourse"], weights["floor"]) < 0.05
 
 
 @pytest.mark.slow
