@@ -206,12 +206,20 @@ def sleepers():
     return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "1000"]]
 
 
-def sleepers_become(count):
-    """Give processes that have just been started or killed time to appear or to go."""
+def comes_true(condition):
+    """Give processes time to appear, stop or go; say whether they did."""
     until = time.monotonic() + 10
-    while len(sleepers()) != count and time.monotonic() < until:
+    while not condition() and time.monotonic() < until:
         time.sleep(0.05)
-    return len(sleepers()) == count
+    return condition()
+
+
+def sleepers_become(count):
+    return comes_true(lambda: len(sleepers()) == count)
+
+
+def stands_still(engine):
+    return comes_true(lambda: engine._process.status() == psutil.STATUS_STOPPED)
 
 
 def test_engine_runs_rounds_in_blocks_and_saves(engine, work, tmp_path):
@@ -238,10 +246,10 @@ def test_halted_engine_stands_still_and_goes_on(engine):
     echo = engine()
     echo.version(30)
     echo.halt()
-    assert echo._process.status() == psutil.STATUS_STOPPED
+    assert stands_still(echo)
     with echo.awake():
         assert len(echo.run(2, 30)) == 2
-    assert echo._process.status() == psutil.STATUS_STOPPED
+    assert stands_still(echo)
 
 
 def test_engine_ends_with_its_driver(engine):
