@@ -87,7 +87,7 @@ class Engine:
         environment: Mapping[str, str],
         log: pathlib.Path,
     ):
-        self.name, self._log, self._stopped = name, log, []
+        self._log, self._stopped = log, []
         self._line, theirs = socket.socketpair()
         with theirs, open(log, "wb") as output:
             self._process = psutil.Popen(

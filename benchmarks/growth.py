@@ -50,7 +50,7 @@ def main() -> None:
                 [sys.executable, __file__, arguments], stdin=subprocess.DEVNULL, check=True
             )
             results.setdefault(kind, {})[count] = json.load(out)
-    (HERE / "growth.json").write_text(json.dumps(results, indent=1) + "\n")
+    (HERE / "growth.json").write_text(json.dumps(results) + "\n")
     draw(results)
     print(table(results))
 

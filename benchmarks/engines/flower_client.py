@@ -7,27 +7,16 @@ import tensorflow as tf
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from line import Workload
+from network import mcmahan_cnn
 
 app = ClientApp()
 work = functools.cache(Workload)
 
 
 @functools.cache
-def network() -> tf.keras.Model:
+def compiled() -> tf.keras.Model:
     """Return McMahan's CNN, compiled once in each worker."""
-    layers = tf.keras.layers
-    network = tf.keras.Sequential(
-        [
-            layers.Input((28, 28, 1)),
-            layers.Conv2D(32, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dense(10),
-        ]
-    )
+    network = mcmahan_cnn()
     network.compile(
         tf.keras.optimizers.SGD(),
         tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -41,7 +30,7 @@ def train(message: Message, context: Context) -> Message:
     workload = work(os.environ["BENCH_WORKLOAD"])
     config = message.content["config"]
     pixels, labels = workload.client(config["client"], config["number"])
-    model = network()
+    model = compiled()
     model.optimizer.learning_rate = workload.learning_rate
     model.set_weights(message.content["arrays"].to_numpy_ndarrays())
     model.fit(pixels, labels, workload.batch_size, shuffle=False, verbose=0)

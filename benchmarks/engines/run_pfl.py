@@ -7,6 +7,7 @@ from importlib.metadata import version
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Keras 3 calls every kernel "kernel": pfl mixes them up
 import tensorflow as tf
 from line import Line, Workload
+from network import mcmahan_cnn
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByDatapoints
 from pfl.algorithm import FederatedAveraging, NNAlgorithmParams
@@ -16,25 +17,6 @@ from pfl.data.tensorflow import TFTensorDataset
 from pfl.hyperparam import NNTrainHyperParams
 from pfl.metrics import Metrics
 from pfl.model.tensorflow import TFModel
-
-
-def mcmahan_cnn(weights) -> tf.keras.Model:
-    """Return McMahan's CNN with the weights given."""
-    layers = tf.keras.layers
-    network = tf.keras.Sequential(
-        [
-            layers.InputLayer((28, 28, 1)),
-            layers.Conv2D(32, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dense(10),
-        ]
-    )
-    network.set_weights(weights)
-    return network
 
 
 class Pause(TrainingProcessCallback):
@@ -56,7 +38,8 @@ class Pause(TrainingProcessCallback):
 def main() -> None:
     """Run rounds as the driver asks for them."""
     work = Workload(sys.argv[1])
-    network = mcmahan_cnn(work.weights)
+    network = mcmahan_cnn()
+    network.set_weights(work.weights)
     network.compile(
         tf.keras.optimizers.SGD(work.learning_rate),
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
