@@ -83,6 +83,14 @@ def real_writers(tmp_path_factory):
     return path
 
 
+def comes_true(condition, seconds=10):
+    """Give processes time to appear, stop or go; say whether they did."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
 def weights_gap(one, other):
     """The largest difference between two lists of arrays."""
     pairs = zip(one, other, strict=True)

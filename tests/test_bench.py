@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 
 import bench
 import numpy as np
@@ -20,6 +19,7 @@ import psutil
 import pytest
 import report
 import workload
+from conftest import comes_true
 from engine import Engine, EngineError, environment, python_for
 
 CANNED = {
@@ -204,14 +204,6 @@ def engine(work, tmp_path, monkeypatch):
 def sleepers():
     """The processes that test engines have started."""
     return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "1000"]]
-
-
-def comes_true(condition):
-    """Give processes time to appear, stop or go; say whether they did."""
-    until = time.monotonic() + 10
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)
-    return condition()
 
 
 def sleepers_become(count):

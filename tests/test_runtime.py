@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow_federated as tff
-from conftest import fresh_environment, weights_gap
+from conftest import comes_true, fresh_environment, weights_gap
 from jupyter_client.manager import start_new_kernel
 
 from fedcourse import data, models, training
@@ -51,10 +51,7 @@ def alive(pid):
 
 
 def ends_within(pid, seconds):
-    until = time.monotonic() + seconds
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    return not alive(pid)
+    return comes_true(lambda: not alive(pid), seconds)
 
 
 @pytest.fixture

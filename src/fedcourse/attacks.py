@@ -125,7 +125,7 @@ def match_gradients(
         raise ValueError("labels is empty: give one for each image to look for")
     if steps < 1:
         raise ValueError(f"steps={steps!r} must be at least 1")
-    target = tf.concat([tf.reshape(tf.cast(g, tf.float32), [-1]) for g in gradients], 0)
+    target = _flat(gradients)
     target /= tf.norm(target) + 1e-20
     labels = tf.constant(np.asarray(labels, np.int32))
     optimizer = tf.keras.optimizers.Adam(
@@ -142,8 +142,7 @@ def match_gradients(
                 with tf.GradientTape() as inner:
                     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, network(images))
                     loss = tf.reduce_mean(losses)
-                found = inner.gradient(loss, network.trainable_variables)
-                found = tf.concat([tf.reshape(g, [-1]) for g in found], 0)
+                found = _flat(inner.gradient(loss, network.trainable_variables))
                 distance = 1 - tf.reduce_sum(found * target) / (tf.norm(found) + 1e-20)
                 roughness = tf.reduce_mean(tf.image.total_variation(images)) / 784
                 goal = distance + smoothness * roughness
@@ -153,6 +152,11 @@ def match_gradients(
     optimizer.build([images])
     search()
     return images.numpy()[..., 0]
+
+
+def _flat(parts: Sequence[np.ndarray | tf.Tensor]) -> tf.Tensor:
+    """Return all entries of several arrays, float32, in one row."""
+    return tf.concat([tf.reshape(tf.cast(part, tf.float32), [-1]) for part in parts], 0)
 
 
 def best_match(originals: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:

@@ -41,7 +41,8 @@ class Checkpoints:
                 before is still there.
         """
         paths, leaves = _flatten(state)
-        path = self._folder / f"round_{number:06}-{_fingerprint(paths, leaves)}.npz"
+        fingerprint = _fingerprint(paths, leaves)
+        path = self._folder / f"round_{number:06}-{fingerprint}.npz"
         content = io.BytesIO()
         np.savez(content, **dict(zip(paths, leaves, strict=True)))
         unfinished = self._folder / "unfinished.tmp"  # a killed save's is written over by the next
@@ -60,7 +61,7 @@ class Checkpoints:
                 f"round {number} cannot be saved ({error.strerror}); what was saved before is kept",
                 str(self._folder),
             ) from error
-        for old in self._files(_fingerprint(paths, leaves))[self._keep :]:
+        for old in self._files(fingerprint)[self._keep :]:
             old.unlink()
 
     def load(self, like: object) -> tuple[object, int]:

@@ -294,6 +294,25 @@ def nest_deeply() -> None:
     building_blocks.Block._proto = block_of_locals
 
 
+def trace_plainly() -> None:
+    """Trace modules of TFF that never branch on a tensor as they are, without AutoGraph.
+
+    Rewriting their source takes most of the seconds in which the first learning process of a kernel
+    is built.
+    """
+    from tensorflow.python.autograph.core import config
+
+    tff = "tensorflow_federated.python"
+    plain = [
+        "attr",
+        f"{tff}.common_libs",
+        f"{tff}.learning.metrics.keras_finalizer",
+        f"{tff}.learning.optimizers.optimizer",
+        f"{tff}.learning.optimizers.sgdm",
+    ]
+    config.CONVERSION_RULES += tuple(config.DoNotConvert(module) for module in plain)
+
+
 def quiet_graphs() -> None:
     """Hide what TensorFlow says, whatever the log level, of the graphs TFF hands it.
 
@@ -316,25 +335,6 @@ def quiet_graphs() -> None:
     graph_optimizations.tf_optimizer = types.SimpleNamespace(OptimizeGraph=optimize_graph)
     with _stderr_without(*_CHATTER), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         session.run(tf.constant(0))
-
-
-def trace_plainly() -> None:
-    """Trace modules of TFF that never branch on a tensor as they are, without AutoGraph.
-
-    Rewriting their source takes most of the seconds in which the first learning process of a kernel
-    is built.
-    """
-    from tensorflow.python.autograph.core import config
-
-    tff = "tensorflow_federated.python"
-    plain = [
-        "attr",
-        f"{tff}.common_libs",
-        f"{tff}.learning.metrics.keras_finalizer",
-        f"{tff}.learning.optimizers.optimizer",
-        f"{tff}.learning.optimizers.sgdm",
-    ]
-    config.CONVERSION_RULES += tuple(config.DoNotConvert(module) for module in plain)
 
 
 _CHATTER = (b"I0000", b"W0000", b"E0000", b"WARNING: All log messages before absl::")
