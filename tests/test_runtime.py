@@ -205,6 +205,27 @@ def test_a_missing_worker_says_what_to_do(new_context, monkeypatch, tmp_path):
 
 # --- it dies, or is interrupted, in the middle ----------------------------------------------------
 
+VECTOR = np.zeros(2**16, np.float32)  # a quarter of a megabyte
+
+
+@tff.federated_computation(tff.FederatedType(tff.TensorType(np.float32, VECTOR.shape), tff.CLIENTS))
+def add_up(vectors):
+    return tff.federated_sum(vectors)
+
+
+def test_memory_does_not_grow_where_cohorts_vary_in_size(new_context):
+    """Two more passes over 24 sizes, 8 MB a cohort: 384 MB, if the worker kept them all."""
+    new_context()
+
+    def megabytes_after_a_pass():
+        for size in range(20, 44):
+            add_up([VECTOR] * size)
+        return own_worker().memory_info().rss / 2**20
+
+    before = megabytes_after_a_pass()
+    megabytes_after_a_pass()
+    assert megabytes_after_a_pass() < before + 150
+
 
 @pytest.mark.filterwarnings("ignore:TFF's worker died")
 def test_killed_in_ten_rounds_the_weights_are_as_undisturbed(new_context):

@@ -26,6 +26,7 @@ import weakref
 import grpc
 import portpicker
 import tensorflow_federated as tff
+from tensorflow_federated.proto.v0 import executor_pb2
 from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
 
 from fedcourse.emnist import cache_folder
@@ -83,11 +84,24 @@ def local_executor_factory(
     service = Service(f"--max_concurrent_computation_calls={max_concurrent_computation_calls}")
 
     def stack(cardinalities):
-        executor = tff.framework.RemoteExecutor(service.stub(), stream_structs=stream_structs)
+        stub = service.stub()
+        executor = tff.framework.RemoteExecutor(stub, stream_structs=stream_structs)
         executor.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
+        weakref.finalize(executor, _forget, stub, executor._executor_id).atexit = False
         return executor
 
     return tff.framework.ResourceManagingExecutorFactory(executor_stack_fn=stack)
+
+
+def _forget(stub: tff.framework.RemoteExecutorGrpcStub, executor_id: object) -> None:
+    """Let the worker give back what it holds for an executor that is gone here.
+
+    TFF keeps executors for the last ten cohort sizes, and drops others without a word to the
+    worker. Where sizes vary, as in cohorts drawn by lot, its memory would grow with each round.
+    """
+    request = executor_pb2.DisposeExecutorRequest(executor=executor_id)
+    with contextlib.suppress(Exception):  # the worker is gone too, or has forgotten already
+        stub.dispose_executor(request)
 
 
 class Service:
