@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/ready
 LESSONS := notebooks/*.ipynb
 
-.PHONY: help run lab test quick test-colab notebooks lint lock bench growth rounds-to-target secagg-bench clean
+.PHONY: help run lab test quick test-colab notebooks lint lock bench growth rounds-to-target secagg-bench privacy clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ growth: $(READY) ## seconds and memory against clients per round, population, ro
 
 secagg-bench: $(READY) ## seconds and bytes of secure aggregation, beside the paper's
 	@$(BIN)/python benchmarks/secure_aggregation.py
+
+privacy: $(READY) ## accuracy against epsilon on real writers; FEDCOURSE_REAL_WRITERS=file
+	@$(BIN)/python benchmarks/privacy.py
 
 lock: ## write constraints.txt anew from requirements.txt
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock

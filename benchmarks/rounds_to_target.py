@@ -9,14 +9,12 @@ handing batches to TFF's worker takes longer than so small a network's training 
 """
 
 import argparse
-import csv
 import functools
 import itertools
 import math
 import os
 import pathlib
 import platform
-import sys
 import time
 from typing import NamedTuple
 
@@ -26,6 +24,7 @@ import fedcourse  # isort: skip  (before TensorFlow)
 import numpy as np
 import tensorflow as tf
 import tqdm
+from table import Table, read
 
 from fedcourse import data, partition, targets
 
@@ -70,14 +69,13 @@ def main() -> None:
     add("--target", type=float, default=0.9)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    if not options.data:
-        sys.exit("Which writers? Name a file: --data FILE, or FEDCOURSE_REAL_WRITERS=FILE.")
     writers = read(options.data)
-    table = Table(options.out, header(options, writers))
+    table = Table(options.out, header(options, writers), FIELDS)
     prepared = functools.lru_cache(maxsize=3)(functools.partial(prepare, writers))
 
     def run(cell, rate, seed, rounds):
-        return table.find(cell.row(rate, seed), rounds) or table.add(
+        stored = table.find(cell.row(rate, seed), lambda row: enough(row, rounds))
+        return stored or table.add(
             train(*prepared(cell.deal, seed), cell, rate, seed, rounds, options.target)
         )
 
@@ -93,16 +91,6 @@ def main() -> None:
         for seed in options.seeds:
             row = run(cell, tuned[key], seed, cell.cap)
             print(f"  seed {seed}, lr {tuned[key]:g}: {row['rounds'] or '> ' + row['rounds_run']}")
-
-
-def read(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return all images of each writer."""
-    if not path.endswith(".npz"):
-        both = data.load(path)
-        return {writer: data.images_of(both, writer) for writer in both[0].client_ids}
-    with np.load(path) as npz:
-        images, labels, writer = npz["images"], npz["labels"], npz["writer"]
-    return {f"{w:04}": (255 - images[writer == w], labels[writer == w]) for w in np.unique(writer)}
 
 
 def header(options: argparse.Namespace, writers: dict) -> str:
@@ -125,40 +113,9 @@ def header(options: argparse.Namespace, writers: dict) -> str:
     return "".join(f"# {line}\n" for line in lines)
 
 
-class Table:
-    """The CSV file: rows that are there, rows that are added."""
-
-    def __init__(self, path: pathlib.Path, head: str):
-        if not path.exists():
-            path.write_text(head + ",".join(FIELDS) + "\n")
-        text = path.read_text()
-        if not text.startswith(head):
-            sys.exit(f"{path} holds rows of other settings; move it away, or give another --out.")
-        whole = text[: text.rfind("\n") + 1]  # a command that was killed may leave half a row
-        if whole != text:
-            path.write_text(whole)
-        self._path = path
-        self._rows = list(csv.DictReader(whole.removeprefix(head).splitlines()))
-
-    def find(self, run: dict[str, str], rounds: int) -> dict[str, str] | None:
-        """Return the row of a run that ended by itself or ran `rounds`; None if there is none."""
-        return next(
-            (
-                row
-                for row in self._rows
-                if run.items() <= row.items()
-                and (row["ended"] in ("reached", "diverged") or int(row["rounds_run"]) >= rounds)
-            ),
-            None,
-        )
-
-    def add(self, row: dict) -> dict[str, str]:
-        """Append a row to the file."""
-        row = {name: str(row[name]) for name in FIELDS}
-        with open(self._path, "a") as file:
-            file.write(",".join(row.values()) + "\n")
-        self._rows.append(row)
-        return row
+def enough(row: dict[str, str], rounds: int) -> bool:
+    """Say whether a stored run ended by itself or ran `rounds`."""
+    return row["ended"] in ("reached", "diverged") or int(row["rounds_run"]) >= rounds
 
 
 def best_rate(trial, start: float) -> float:

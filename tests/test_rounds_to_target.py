@@ -92,18 +92,22 @@ def row(command, seed, **more):
 
 def test_finished_runs_are_found_again_and_half_a_row_is_dropped(command, tmp_path):
     file = tmp_path / "table.csv"
-    table = command.Table(file, "# one\n")
+    table = command.Table(file, "# one\n", command.FIELDS)
     table.add(row(command, 0, rounds="12.5", ended="reached", rounds_run=13))
     table.add(row(command, 1, ended="trial", rounds_run=9))
     file.write_text(file.read_text() + "even,5,all,10,0.4,2,")
-    again = command.Table(file, "# one\n")
+    again = command.Table(file, "# one\n", command.FIELDS)
     cell = command.Cell("even", 5, command.WHOLE, 10, 99)
-    assert again.find(cell.row(0.4, 0), 99)["rounds"] == "12.5"
-    assert again.find(cell.row(0.4, 2), 9) is None and again.find(cell.row(0.2, 0), 9) is None
-    assert again.find(cell.row(0.4, 1), 9) and again.find(cell.row(0.4, 1), 99) is None
+
+    def find(rate, seed, rounds):
+        return again.find(cell.row(rate, seed), lambda row: command.enough(row, rounds))
+
+    assert find(0.4, 0, 99)["rounds"] == "12.5"
+    assert find(0.4, 2, 9) is None and find(0.2, 0, 9) is None
+    assert find(0.4, 1, 9) and find(0.4, 1, 99) is None
     assert file.read_text().endswith("\n")
     with pytest.raises(SystemExit, match="other settings"):
-        command.Table(file, "# another\n")
+        command.Table(file, "# another\n", command.FIELDS)
 
 
 def test_a_run_reaches_its_target_or_says_why_not(command):
