@@ -24,7 +24,7 @@ test quick test-colab notebooks: export FEDCOURSE_SOURCE = embedded
 
 test: lint ## all tests: style, units, and every lesson from top to bottom
 	$(BIN)/pytest -m "not colab"
-	$(BIN)/pytest --nbval-lax --nbval-cell-timeout 900 $(LESSONS)
+	$(BIN)/pytest --nbval-lax --nbval-cell-timeout 900 --numprocesses 2 --dist loadscope $(LESSONS)
 
 quick: lint ## the tests that take seconds
 	$(BIN)/pytest -m "not slow and not colab"
