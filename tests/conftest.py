@@ -2,7 +2,9 @@
 
 import fedcourse  # noqa: F401  # isort: skip  (before any test file brings TensorFlow in)
 
+import importlib.util
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -81,6 +83,17 @@ def real_writers(tmp_path_factory):
     path = tmp_path_factory.mktemp("real") / "writers.sqlite"
     data.write_sqlite(path, half(~test), half(test))
     return path
+
+
+def benchmark(name):
+    """Load a command of the folder benchmarks, with what lies beside it within its reach."""
+    folder = pathlib.Path(__file__).parents[1] / "benchmarks"
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def comes_true(condition, seconds=10):

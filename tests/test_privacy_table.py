@@ -3,28 +3,23 @@
 from fedcourse import data, privacy  # isort: skip  (before TensorFlow)
 
 import csv
-import importlib.util
 import math
 import pathlib
-import sys
 
 import numpy as np
 import pytest
+from conftest import benchmark
 
-PATH = pathlib.Path(__file__).parents[1] / "benchmarks" / "privacy.py"
+STORED = pathlib.Path(__file__).parents[1] / "benchmarks" / "privacy.csv"
 
 
 @pytest.fixture(scope="module")
 def command():
-    sys.path.insert(0, str(PATH.parent))
-    spec = importlib.util.spec_from_file_location("privacy_table", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("privacy")
 
 
 def stored():
-    lines = PATH.with_suffix(".csv").read_text().splitlines()
+    lines = STORED.read_text().splitlines()
     rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     return [line for line in lines if line.startswith("#")], rows
 

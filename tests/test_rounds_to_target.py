@@ -3,24 +3,19 @@
 from fedcourse import partition, training  # isort: skip  (before TensorFlow)
 
 import csv
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import weights_gap
+from conftest import benchmark, weights_gap
 
-PATH = pathlib.Path(__file__).parents[1] / "benchmarks" / "rounds_to_target.py"
-STORED = PATH.with_suffix(".csv")
+STORED = pathlib.Path(__file__).parents[1] / "benchmarks" / "rounds_to_target.csv"
 
 
 @pytest.fixture(scope="module")
 def command():
-    spec = importlib.util.spec_from_file_location(PATH.stem, PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark("rounds_to_target")
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def test_a_missing_worker_says_what_to_do(new_context, monkeypatch, tmp_path):
         add_one(1)
 
 
-# --- it dies, or is interrupted, in the middle ----------------------------------------------------
+# --- it gives memory back -------------------------------------------------------------------------
 
 VECTOR = np.zeros(2**16, np.float32)  # a quarter of a megabyte
 
@@ -225,6 +225,9 @@ def test_memory_does_not_grow_where_cohorts_vary_in_size(new_context):
     before = megabytes_after_a_pass()
     megabytes_after_a_pass()
     assert megabytes_after_a_pass() < before + 150
+
+
+# --- it dies, or is interrupted, in the middle ----------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:TFF's worker died")

@@ -166,8 +166,8 @@ def tree_sensitivity(rounds: int, taking_part: Sequence[int]) -> float:
 
     A node sums 2^k rounds that follow each other; only whole ones are ever used. A client adds at
     most one clip norm to a node for each of its rounds in it; in its neighbour these rounds go on
-    without it. Noise of standard deviation z clip
-    norms in each node is as private as one Gaussian with noise multiplier z over the result.
+    without it. Noise of standard deviation z clip norms in each node is as private as one Gaussian
+    with noise multiplier z over the result.
 
     Args:
         rounds: Rounds of training, all in one tree.
@@ -246,9 +246,9 @@ def audit(
                 f"and {np.isnan(part).sum()} NaN"
             )
     first, second = ([part[half::2] for part in scores] for half in (0, 1))
+    thresholds = np.unique(np.concatenate(first))
 
     def proven(measure):
-        thresholds = np.unique(np.concatenate(first))
         best = measure(*_shares(thresholds, *first, confidence)).argmax()
         (value,) = measure(*_shares(thresholds[[best]], *second, confidence))
         return thresholds[best], max(0.0, float(value))

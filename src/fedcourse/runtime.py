@@ -97,7 +97,7 @@ def _forget(stub: tff.framework.RemoteExecutorGrpcStub, executor_id: object) -> 
     """Let the worker give back what it holds for an executor that is gone here.
 
     TFF keeps executors for the last ten cohort sizes, and drops others without a word to the
-    worker. Where sizes vary, as in cohorts drawn by lot, its memory would grow with each round.
+    worker. Where sizes vary, as in Poisson sampling, its memory would grow with each round.
     """
     request = executor_pb2.DisposeExecutorRequest(executor=executor_id)
     with contextlib.suppress(Exception):  # the worker is gone too, or has forgotten already
