@@ -29,7 +29,7 @@ import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
 from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
 
-from fedcourse.emnist import cache_folder
+from fedcourse.paths import cache_folder
 
 START_SECONDS = 30  # a worker that does not answer by then is given up
 CORES = len(os.sched_getaffinity(0))
