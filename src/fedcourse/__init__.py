@@ -5,7 +5,7 @@ Import this package before TensorFlow; it makes TensorFlow Federated run on toda
 
 from fedcourse import compat
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 REPOSITORY = "https://github.com/paxF3E/Image-Classification-by-Federated-Learning"
 
 compat.apply()
