@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/ready
 LESSONS := notebooks/*.ipynb
 
-.PHONY: help run lab test quick test-colab notebooks lint lock bench growth rounds-to-target secagg-bench privacy clean
+.PHONY: help run lab test quick test-colab notebooks lint workflows site lock release bench growth rounds-to-target secagg-bench privacy clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,9 +29,21 @@ test: lint ## all tests: style, units, and every lesson from top to bottom
 quick: lint ## the tests that take seconds
 	$(BIN)/pytest -m "not slow and not colab"
 
-lint: $(READY) ## check the style of code and notebooks
+lint: $(READY) workflows ## check the style of code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+SCHEMA := $(BIN)/check-jsonschema --builtin-schema
+workflows: $(READY) ## check what GitHub reads: workflows, forms, citation
+	@$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	@$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
+	@$(SCHEMA) vendor.github-issue-forms .github/ISSUE_TEMPLATE/*.yml
+	@$(SCHEMA) vendor.dependabot .github/dependabot.yml
+	@$(SCHEMA) vendor.citation-file-format CITATION.cff
+	@$(BIN)/zizmor --offline --quiet .
+
+site: $(READY) ## render the stored lessons as web pages in build/site
+	@$(BIN)/python tools/site.py
 
 test-colab: $(READY) ## run every lesson in a replica of Colab
 	$(BIN)/pytest -m colab -s tests/test_colab.py
@@ -60,8 +72,12 @@ lock: ## write constraints.txt anew from requirements.txt
 	@build/lock/bin/pip install -r build/lock/requirements.txt
 	@build/lock/bin/pip freeze --all --exclude pip > constraints.txt
 
+release: ## tag the version of src/fedcourse/__init__.py, which CHANGELOG.md describes
+	@$(PYTHON) tools/release.py
+
 clean: ## remove what these commands made, the environment too
-	rm -rf .venv build .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(READY): requirements.txt constraints.txt requirements-tff.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("This needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Name another one: make PYTHON=python3.12 ..." % v)'
