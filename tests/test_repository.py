@@ -3,12 +3,16 @@
 import ast
 import pathlib
 import re
+import shutil
 import subprocess
 
 import nbformat
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "src/fedcourse"
+LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -62,9 +66,8 @@ def test_links_in_the_text_lead_somewhere(name):
 
 def test_readme_leads_to_every_lesson():
     text = (ROOT / "README.md").read_text()
-    lessons = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    assert lessons
-    for lesson in lessons:
+    assert LESSONS
+    for lesson in LESSONS:
         assert f"(notebooks/{lesson.name})" in text
         assert re.search(rf"\(https://colab\S+/notebooks/{lesson.name}\)", text)
 
@@ -121,23 +124,93 @@ def test_ci_runs_the_tests():
 def test_version_is_said_once():
     found = [
         path.name
-        for path in [*ROOT.glob("src/fedcourse/*.py"), ROOT / "pyproject.toml"]
+        for path in [*PACKAGE.rglob("*.py"), ROOT / "pyproject.toml"]
         if re.search(r"^_*version_* = \"", path.read_text(), re.MULTILINE)
     ]
     assert found == ["__init__.py"]
 
 
-def test_what_lessons_import_says_in_which_lesson():
-    first = nbformat.read(min((ROOT / "notebooks").glob("*.ipynb")), as_version=4)
-    source = "\n".join(cell.source for cell in first.cells)
-    modules = re.search(r"^from fedcourse import (.*)$", source, re.MULTILINE)[1].split(", ")
-    assert len(modules) >= 5
-    missing = [
-        f"{module}.{node.name}"
+# --- `Lesson: NN`, the last line of a docstring ---------------------------------------------------
+
+
+def public_names():
+    """The package's functions and classes, as {"module.name": its node}."""
+    return {
+        f"{'.'.join(path.relative_to(PACKAGE).with_suffix('').parts)}.{node.name}": node
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, DEFINITIONS) and not node.name.startswith("_")
+    }
+
+
+def lesson_of(node):
+    """What a docstring says last of the lesson, such as "04"; None where it says nothing."""
+    said = re.search(r"^Lesson: (.*)\Z", ast.get_docstring(node) or "", re.MULTILINE)
+    return said and said[1]
+
+
+def code_of(lesson):
+    """A lesson's code, but for lines that are IPython's."""
+    cells = nbformat.read(lesson, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    return ast.parse(re.sub(r"^( *)[!%].*", r"\1pass", code, flags=re.MULTILINE))
+
+
+def identifiers(node):
+    """The names and attributes that a piece of code reads."""
+    found = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    return found | {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+
+
+def reached_from(node):
+    """The identifiers of a piece of code, and of all that it needs of the package."""
+    modules = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    needs = [
+        (each.name, identifiers(each))
         for module in modules
-        for node in ast.parse((ROOT / f"src/fedcourse/{module}.py").read_text()).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef)
-        and not node.name.startswith("_")
-        and not re.search(r"\n *Lesson: \d\d\s*$", ast.get_docstring(node) or "")
+        for each in module.body
+        if isinstance(each, DEFINITIONS)
     ]
-    assert missing == []
+    reached, new = set(), identifiers(node)
+    while new:
+        reached |= new
+        new = set().union(*(uses for name, uses in needs if name in new)) - reached
+    return reached
+
+
+def test_what_a_lesson_imports_says_in_which_lesson():
+    imported = {
+        alias.name
+        for lesson in LESSONS
+        for node in ast.walk(code_of(lesson))
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "fedcourse"
+        for alias in node.names
+    }
+    shared = {name: node for name, node in public_names().items() if imported & {*name.split(".")}}
+    assert len({name.split(".")[0] for name in shared}) >= 5
+    silent = [name for name, node in shared.items() if lesson_of(node) is None]
+    assert not silent, "\n".join(silent)
+
+
+def test_the_lesson_named_needs_the_name():
+    reached = {path.name[:2]: reached_from(code_of(path)) for path in LESSONS}
+    named = {name: lesson_of(node) for name, node in public_names().items() if lesson_of(node)}
+    wrong = [
+        f"{name} is not in lesson {lesson}"
+        for name, lesson in named.items()
+        if name.split(".")[-1] not in reached.get(lesson, ())
+    ]
+    assert named
+    assert not wrong, "\n".join(wrong)
+
+
+def test_clean_removes_all_that_git_ignores(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    ignored = (ROOT / ".gitignore").read_text().split()
+    for name in ignored:
+        (tmp_path / "src" / name.replace("*", "fedcourse")).mkdir(parents=True)
+        if name not in ("__pycache__/", ".ipynb_checkpoints/", "*.egg-info/"):
+            (tmp_path / "src" / name).rename(tmp_path / name)
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+    assert ignored
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["Makefile", "src"]
