@@ -174,6 +174,18 @@ def test_workflows_run_tools_that_are_there():
     assert [name for name in tools if not (ROOT / name).is_file()] == []
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_refer_to_what_they_have(path):
+    jobs = workflow(path.stem)["jobs"]
+    assert {job["needs"] for job in jobs.values() if "needs" in job} <= jobs.keys()
+    for job in jobs.values():
+        text = yaml.safe_dump(job)
+        matrix = job.get("strategy", {}).get("matrix", {})
+        assert set(re.findall(r"\bmatrix\.(\w+)", text)) <= matrix.keys()
+        steps = {step.get("id") for step in job["steps"]}
+        assert set(re.findall(r"\bsteps\.(\w+)", text)) <= steps
+
+
 def test_dependabot_leaves_the_stack_alone():
     updates = yaml.safe_load((ROOT / ".github/dependabot.yml").read_text())["updates"]
     (pip,) = [each for each in updates if each["package-ecosystem"] == "pip"]
