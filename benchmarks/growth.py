@@ -20,7 +20,8 @@ import numpy as np
 import psutil
 import tqdm
 
-from fedcourse import clients, data, embedded, models, plots, training
+from fedcourse import data, models, plots, training
+from fedcourse.data import arrays, clients, digits
 
 HERE = pathlib.Path(__file__).parent
 IMAGES = 80  # of each client
@@ -57,10 +58,10 @@ def main() -> None:
 
 def simulated_writers(count: int) -> clients.ClientData:
     """Return clients of 80 digits each, drawn from the embedded ones when a client is asked for."""
-    images, labels = embedded.digits()
-    pixels, labels = clients.checked(255 - images, labels, "embedded digits")
+    images, labels = digits.read()
+    pixels, labels = arrays.checked(255 - images, labels, "embedded digits")
 
-    def read(client_id: str) -> clients.Arrays:
+    def read(client_id: str) -> arrays.Arrays:
         own = np.random.default_rng(int(client_id)).choice(len(labels), IMAGES)
         return pixels[own], labels[own]
 

@@ -20,9 +20,10 @@ import fedcourse  # noqa: F401  # isort: skip  (before TensorFlow)
 import tensorflow as tf
 import tensorflow_federated as tff
 import tqdm
-from table import Table, read
+from table import STORED, Table, read
 
-from fedcourse import clients, data, models, privacy, training
+from fedcourse import data, evaluation, models, privacy, training
+from fedcourse.data import arrays
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, math.inf)
 DELTA = 1e-5
@@ -41,10 +42,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", default=os.environ.get("FEDCOURSE_REAL_WRITERS"), help=".npz or SQLite file")
-    add("--out", type=pathlib.Path, default=pathlib.Path(__file__).with_suffix(".csv"))
+    add("--out", type=pathlib.Path, default=STORED / "privacy.csv")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    writers = {w: clients.checked(*pair, where=w) for w, pair in read(options.data).items()}
+    writers = {w: arrays.checked(*pair, where=w) for w, pair in read(options.data).items()}
     table = Table(options.out, header(options, writers), FIELDS)
     for target in EPSILONS:
         for seed in options.seeds:
@@ -100,7 +101,7 @@ def train(writers: dict, target: float, seed: int, rounds: int) -> dict[str, obj
     network = make_network()
     process.get_model_weights(last.state).assign_weights_to(network)
     unseen_images = {writer: writers[writer] for writer in unseen}
-    result = training.summary(training.accuracy_by_writer(network, unseen_images))
+    result = evaluation.summary(evaluation.accuracy_by_writer(network, unseen_images))
     return {
         "noise_multiplier": f"{noise:.4f}",
         "accuracy": f"{result.mean:.4f}",

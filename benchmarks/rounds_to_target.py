@@ -24,9 +24,10 @@ import fedcourse  # isort: skip  (before TensorFlow)
 import numpy as np
 import tensorflow as tf
 import tqdm
-from table import Table, read
+from table import STORED, Table, read
 
-from fedcourse import data, partition, targets
+from fedcourse import data, evaluation
+from fedcourse.data import partition
 
 CLIENTS = 100
 WHOLE = 0  # as a batch size: all of a client's images, the paper's B = infinity
@@ -65,7 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", default=os.environ.get("FEDCOURSE_REAL_WRITERS"), help=".npz or SQLite file")
-    add("--out", type=pathlib.Path, default=pathlib.Path(__file__).with_suffix(".csv"))
+    add("--out", type=pathlib.Path, default=STORED / "rounds_to_target.csv")
     add("--target", type=float, default=0.9)
     add("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
@@ -241,7 +242,7 @@ def train(
             if accuracies[-1] >= target:
                 ended = "reached"
                 break
-    reached = targets.rounds_to_target(rounds, accuracies, target) if rounds else math.inf
+    reached = evaluation.rounds_to_target(rounds, accuracies, target) if rounds else math.inf
     return {
         **cell.row(rate, seed),
         "rounds": f"{reached:.1f}" if ended == "reached" else "",

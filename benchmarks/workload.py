@@ -5,7 +5,8 @@ import pathlib
 import fedcourse  # noqa: F401  # isort: skip  (before TensorFlow)
 import numpy as np
 
-from fedcourse import data, embedded, models
+from fedcourse import data, models
+from fedcourse.data import digits
 
 CLIENTS, IMAGES, COHORT, BATCH_SIZE, LEARNING_RATE = 50, 80, 10, 10, 0.1
 
@@ -19,7 +20,7 @@ def make(path: pathlib.Path, rounds: int, seed: int = 0) -> None:
         seed: Fixes the deal, the cohorts and the weights.
     """
     rng = np.random.default_rng(seed)
-    images, labels = embedded.digits()
+    images, labels = digits.read()
     deal = rng.permutation(len(labels))
     train, held_out = deal[: CLIENTS * IMAGES], deal[CLIENTS * IMAGES :]
     pixels = ((255 - images) / 255.0).astype(np.float32)

@@ -50,21 +50,11 @@ def python():
 
 
 @pytest.fixture(scope="session")
-def embedded_cache(tmp_path_factory):
-    """A cache folder of the tests' own, with the embedded digits in it."""
-    from fedcourse import embedded
-
-    folder = tmp_path_factory.mktemp("fedcourse-cache")
-    embedded.load(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def real_writers(tmp_path_factory):
     """An SQLite file in TFF's layout with all the real writers, where there are some."""
     where = os.environ.get("FEDCOURSE_REAL_WRITERS")
     if not where:
-        pytest.skip("FEDCOURSE_REAL_WRITERS does not name the file of real writers")
+        missing("FEDCOURSE_REAL_WRITERS does not name the file of real writers")
     from fedcourse import data
 
     with np.load(where) as npz:
@@ -88,7 +78,16 @@ def real_writers(tmp_path_factory):
 
 def benchmark(name):
     """Load a command of the folder benchmarks, with what lies beside it within its reach."""
-    folder = pathlib.Path(__file__).parents[1] / "benchmarks"
+    return _command("benchmarks", name)
+
+
+def tool(name):
+    """Load a command of the folder tools."""
+    return _command("tools", name)
+
+
+def _command(folder, name):
+    folder = pathlib.Path(__file__).parents[1] / folder
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import fresh_environment, weights_gap
 
-from fedcourse import data, emnist, models, training
+from fedcourse import data, evaluation, models, training
 from fedcourse.checkpoints import Checkpoints
+from fedcourse.data import emnist
 
 # Three small clients, each through its images once: a third of a second a round.
 SMALL = [
@@ -25,8 +26,8 @@ SMALL = [
 
 
 @pytest.fixture(autouse=True)
-def cache(embedded_cache, monkeypatch):
-    monkeypatch.setenv("FEDCOURSE_CACHE", str(embedded_cache))
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDCOURSE_CACHE", str(tmp_path))
 
 
 @pytest.fixture
@@ -66,9 +67,9 @@ def saved(folder, model="small_cnn"):
 # --- what it prints -------------------------------------------------------------------------------
 
 
-def test_stdout_is_one_json_object_and_progress_is_on_stderr(python, report, embedded_cache):
+def test_stdout_is_one_json_object_and_progress_is_on_stderr(python, report):
     arguments = [*SMALL, "--rounds", "2"]
-    run = python("-m", "fedcourse", *arguments, FEDCOURSE_CACHE=str(embedded_cache))
+    run = python("-m", "fedcourse", *arguments)
     assert run.status == 0, run.err
     result = json.loads(run.out)
     assert list(result) == ["rounds", "seconds_per_round", "unseen_writers"]
@@ -113,9 +114,9 @@ def test_without_json_it_says_the_same_in_words(command):
     )
 
 
-def test_report_is_that_of_the_functions(report, embedded_cache):
+def test_report_is_that_of_the_functions(report):
     """The same round written out with the functions that the lessons use."""
-    pair = data.load("embedded", embedded_cache)
+    pair = data.load("embedded")
     seen, unseen = data.split_writers(pair[0].client_ids, seed=4)
 
     def cohort(number):
@@ -129,12 +130,12 @@ def test_report_is_that_of_the_functions(report, embedded_cache):
     *_, last = training.run(process, cohort, rounds=2)
     model = make_model()
     process.get_model_weights(last.state).assign_weights_to(model)
-    accuracies = training.accuracy_by_writer(
+    accuracies = evaluation.accuracy_by_writer(
         model, {writer: data.images_of(pair, writer) for writer in unseen}
     )
     said = report(*SMALL, "--rounds", 2, "--seed", 4)["unseen_writers"]
     assert [said[f"{key}_accuracy"] for key in ("mean", "median", "worst_tenth")] == list(
-        training.summary(accuracies)
+        evaluation.summary(accuracies)
     )
 
 
@@ -165,14 +166,14 @@ def test_stopped_and_resumed_is_as_if_nothing_happened(report, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_is_as_if_nothing_happened(report, tmp_path, embedded_cache):
+def test_killed_and_started_again_is_as_if_nothing_happened(report, tmp_path):
     arguments = [*SMALL, "--rounds", "10", "--checkpoint"]
     process = subprocess.Popen(
         [sys.executable, "-m", "fedcourse", *arguments, str(tmp_path / "killed")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=fresh_environment(FEDCOURSE_CACHE=str(embedded_cache)),
+        env=fresh_environment(),
     )
     try:
         until = time.monotonic() + 90

@@ -18,7 +18,8 @@ import types
 import numpy as np
 import pytest
 
-from fedcourse import data, embedded, emnist
+from fedcourse import data
+from fedcourse.data import digits, emnist, sqlite
 
 NAME = "digits.sqlite"
 
@@ -50,7 +51,7 @@ def halves(images, labels, writer, test, writers):
 @pytest.fixture(scope="module", params=["embedded", "real writers"])
 def database(request, tmp_path_factory):
     if request.param == "embedded":
-        arrays = embedded.load(tmp_path_factory.mktemp("embedded"))
+        arrays = digits.load()
     else:
         where = os.environ.get("FEDCOURSE_REAL_WRITERS")
         if not where:
@@ -448,22 +449,22 @@ def test_the_address_is_the_one_tff_uses():
 def test_what_is_not_a_database_in_the_layout(tmp_path, database):
     file = tmp_path / "x.sqlite"
     with pytest.raises(FileNotFoundError, match="no such file"):
-        emnist.split_names(file)
+        sqlite.split_names(file)
     file.write_bytes(PAGE)
     with pytest.raises(ValueError, match="not an SQLite database: it begins b'<!doctype"):
-        emnist.split_names(file)
+        sqlite.split_names(file)
     file.write_bytes(database.bytes[:50_000])
     with pytest.raises(ValueError, match="cut short: 50,000 of"):
-        emnist.split_names(file)
+        sqlite.split_names(file)
     file.write_bytes(database.bytes)
-    assert emnist.split_names(file) == ["digits_only_test", "digits_only_train"]
+    assert sqlite.split_names(file) == ["digits_only_test", "digits_only_train"]
     change(file, "ALTER TABLE examples RENAME COLUMN split_name TO split")
     with pytest.raises(ValueError, match=r"table 'examples' lacks columns \['split_name'\]"):
-        emnist.split_names(file)
+        sqlite.split_names(file)
     change(file, "DROP TABLE client_metadata")
     change(file, "ALTER TABLE examples RENAME COLUMN split TO split_name")
     with pytest.raises(ValueError, match="table 'client_metadata' lacks the whole table"):
-        emnist.split_names(file)
+        sqlite.split_names(file)
 
 
 def change(file, statement):

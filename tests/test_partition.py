@@ -1,4 +1,4 @@
-from fedcourse import data, partition  # isort: skip  (before TensorFlow)
+from fedcourse import data  # isort: skip  (before TensorFlow)
 
 import functools
 
@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from fedcourse.data import partition
 
 DEALS = {
     "iid": partition.iid,

@@ -1,6 +1,6 @@
 """The command that computes the table of lesson 06: its arithmetic, its search, its file."""
 
-from fedcourse import partition, training  # isort: skip  (before TensorFlow)
+from fedcourse import results, training  # isort: skip  (before TensorFlow)
 
 import csv
 import pathlib
@@ -10,7 +10,9 @@ import pytest
 import tensorflow as tf
 from conftest import benchmark, weights_gap
 
-STORED = pathlib.Path(__file__).parents[1] / "benchmarks" / "rounds_to_target.csv"
+from fedcourse.data import partition
+
+STORED = pathlib.Path(results.__file__).with_name("rounds_to_target.csv")
 
 
 @pytest.fixture(scope="module")

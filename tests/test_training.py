@@ -1,4 +1,4 @@
-from fedcourse import data, models, training  # isort: skip  (before TensorFlow)
+from fedcourse import data, evaluation, models, training  # isort: skip  (before TensorFlow)
 
 import asyncio
 
@@ -297,14 +297,14 @@ def test_accuracy_by_writer_counted_by_hand():
         "ann": (shown([5]), np.int32([5])),
         "bob": (shown([7, 7, 7]), np.int32([7, 0, 0])),
     }
-    accuracies = training.accuracy_by_writer(Reads(), writers)
+    accuracies = evaluation.accuracy_by_writer(Reads(), writers)
     assert list(accuracies.items()) == [("zoe", 0.5), ("ann", 1.0), ("bob", pytest.approx(1 / 3))]
 
 
 def test_accuracy_by_writer_of_a_network(clients):
     network = models.small_cnn(seed=0)
     writers = {str(i): client for i, client in enumerate(clients)}
-    for writer, accuracy in training.accuracy_by_writer(network, writers).items():
+    for writer, accuracy in evaluation.accuracy_by_writer(network, writers).items():
         pixels, labels = writers[writer]
         right = [int(network(p[None, ..., None]).numpy().argmax()) for p in pixels] == labels
         assert accuracy == pytest.approx(right.mean())
@@ -312,12 +312,12 @@ def test_accuracy_by_writer_of_a_network(clients):
 
 def test_no_writers_is_an_error():
     with pytest.raises(ValueError, match="writers is empty"):
-        training.accuracy_by_writer(Reads(), {})
+        evaluation.accuracy_by_writer(Reads(), {})
 
 
 def test_no_accuracies_is_an_error():
     with pytest.raises(ValueError, match="accuracies is empty"):
-        training.summary({})
+        evaluation.summary({})
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_no_accuracies_is_an_error():
 def test_summary(count, worst):
     values = np.arange(count) / 100
     mixed = np.random.default_rng(0).permutation(values)
-    summary = training.summary({str(i): value for i, value in enumerate(mixed)})
+    summary = evaluation.summary({str(i): value for i, value in enumerate(mixed)})
     assert summary.mean == pytest.approx(values.mean())
     assert summary.median == pytest.approx(np.median(values))
     assert summary.worst_tenth == pytest.approx(np.mean(worst) / 100)

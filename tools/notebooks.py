@@ -1,72 +1,159 @@
 """Run lessons from top to bottom and show how far they are.
 
-python tools/notebooks.py notebooks/*.ipynb               stores the outputs in the notebooks
-python tools/notebooks.py notebooks/*.ipynb --into build  leaves them alone; copies go there
+python tools/notebooks.py                         runs every lesson, stores its outputs in it
+python tools/notebooks.py 04 06 --into build      runs two; copies and figures go to build/
+python tools/notebooks.py 04 --settings           quick knobs, then each turned setting on top
 """
 
 import argparse
 import base64
+import hashlib
 import pathlib
+import re
 import sys
 import time
 
 import nbclient
 import nbformat
 
+FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
+
 
 def main() -> int:
-    """Run each notebook named; print a table; return 1 where one failed."""
+    """Run the lessons named, a line each as it ends; return 1 where one failed."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("notebooks", nargs="+", type=pathlib.Path)
+    parser.add_argument("lessons", nargs="*", help="numbers or files; all without")
     parser.add_argument("--into", type=pathlib.Path, help="folder for executed copies and figures")
-    options = parser.parse_args()
-    rows = [run(path, options.into) for path in options.notebooks]
-    print(f"\n{'lesson':<28} {'seconds':>8}  accuracy on unseen writers")
-    for name, seconds, accuracy in rows:
-        print(f"{name:<28} {seconds:>8.0f}  {accuracy}")
-    return any(accuracy == "FAILED" for *_, accuracy in rows)
-
-
-def run(path: pathlib.Path, into: pathlib.Path | None) -> tuple[str, float, str]:
-    """Execute one notebook; return its name, the seconds it took, and `unseen_accuracy`."""
-    notebook = nbformat.read(path, as_version=4)
-    total = sum(cell.cell_type == "code" for cell in notebook.cells)
-    begun = time.monotonic()
-    done = 0
-
-    def show(cell, cell_index):
-        nonlocal done
-        if cell.cell_type != "code":
-            return
-        done = min(done + 1, total)
-        seconds = time.monotonic() - begun
-        print(f"\r{path.stem}: cell {done} of {total}, {seconds:.0f} s ", end="", flush=True)
-
-    client = nbclient.NotebookClient(
-        notebook,
-        kernel_name="python3",
-        timeout=1800,
-        resources={"metadata": {"path": str(path.parent)}},
-        on_cell_start=show,
-        coalesce_streams=True,
-        record_timing=False,
-        extra_arguments=["--log-level=40"],  # errors; less would warn of TCP at every start
+    parser.add_argument(
+        "--settings", action="store_true", help="quick and turned knobs; no storing"
     )
-    accuracy = "–"
+    parser.add_argument("--order", action="store_true", help="list the files, longest first")
+    options = parser.parse_args()
+    paths = find(options.lessons)
+    if options.order:
+        print(*sorted(paths, key=seconds_of, reverse=True))
+        return 0
+    print(f"{'lesson':<28} {'seconds':>8}  accuracy on unseen writers")
+    run = run_settings if options.settings else run_whole
+    failed = [path.stem for path in paths if not run(path, options.into)]
+    return len(failed) > 0
+
+
+def find(named: list[str]) -> list[pathlib.Path]:
+    """Return the notebooks named by number, stem or file, in order; all where none is named."""
+    everything = sorted(FOLDER.glob("*.ipynb"))
+    found = []
+    for name in named:
+        stem = pathlib.Path(name).stem
+        fitting = [path for path in everything if path.stem == stem or path.stem[:2] == stem]
+        if not fitting:
+            sys.exit(f"No lesson {name!r}; there are {', '.join(p.stem for p in everything)}.")
+        found += fitting
+    return found or everything
+
+
+# --- one lesson -----------------------------------------------------------------------------------
+
+
+def run_whole(path: pathlib.Path, into: pathlib.Path | None) -> bool:
+    """Run a lesson with its own knobs; store what it gave; say whether it ran to the end."""
+    notebook = nbformat.read(path, as_version=4)
+    progress = Progress(path.stem, notebook)
+    client = client_of(notebook, path.parent, progress.cell)
     try:
         with client.setup_kernel():
             for index, cell in enumerate(notebook.cells):
                 client.execute_cell(cell, index)
-            accuracy = ask(client, "unseen_accuracy") or accuracy
+            accuracy = ask(client, "unseen_accuracy") or "–"
     except nbclient.exceptions.CellExecutionError as error:
-        print(f"\n{error}", file=sys.stderr)
-        accuracy = "FAILED"
-    print()
-    if accuracy != "FAILED" or into:
-        save(notebook, path, into)
-    return path.stem, time.monotonic() - begun, accuracy
+        progress.end("FAILED")
+        print(error, file=sys.stderr)
+        if into:
+            save(notebook, path, into)
+        return False
+    notebook.metadata["fedcourse"] = {
+        "source": source_hash(notebook),
+        "seconds": round(progress.seconds),
+    }
+    progress.end(accuracy)
+    save(notebook, path, into)
+    return True
+
+
+def run_settings(path: pathlib.Path, into: pathlib.Path | None) -> bool:
+    """Run a lesson with quick knobs, then from its knobs on with each turned setting on top."""
+    notebook = nbformat.read(path, as_version=4)
+    settings = settings_of(notebook)
+    start = knobs_of(notebook)[0]
+    good = True
+    progress = Progress(path.stem, notebook)
+    client = client_of(notebook, path.parent, progress.cell)
+    own = notebook.cells[start].source
+    with client.setup_kernel():
+        for number, knobs in enumerate(settings):
+            notebook.cells[start].source = turned(own, knobs)
+            said = (
+                settings[0] if number == 0 else {k: knobs[k] for k in turned_of(notebook, number)}
+            )
+            progress.begin(f"{path.stem} {'quick' if number == 0 else said}")
+            try:
+                for index in range(0 if number == 0 else start, len(notebook.cells)):
+                    client.execute_cell(notebook.cells[index], index)
+                progress.end(f"{count(notebook, '✓')} ✓ {count(notebook, '✗')} ✗")
+            except nbclient.exceptions.CellExecutionError as error:
+                progress.end("FAILED")
+                print(error, file=sys.stderr)
+                good = False
+            if into:
+                save(notebook, path.with_stem(f"{path.stem}-{number}"), into)
+    return good
+
+
+def client_of(
+    notebook: nbformat.NotebookNode, folder: pathlib.Path, on_cell_start: object
+) -> nbclient.NotebookClient:
+    """Return what drives a kernel for a notebook."""
+    return nbclient.NotebookClient(
+        notebook,
+        kernel_name="python3",
+        timeout=1800,
+        resources={"metadata": {"path": str(folder)}},
+        on_cell_start=on_cell_start,
+        coalesce_streams=True,
+        record_timing=False,
+        extra_arguments=["--log-level=40"],  # errors; less would warn of TCP at every start
+    )
+
+
+class Progress:
+    """A line that moves while a lesson runs, where there is a terminal, and stays when it ends."""
+
+    def __init__(self, name: str, notebook: nbformat.NotebookNode):
+        self.total = sum(cell.cell_type == "code" for cell in notebook.cells)
+        self.begin(name)
+
+    def begin(self, name: str) -> None:
+        """Start counting anew."""
+        self.name, self.done, self.begun = name, 0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self.begun
+
+    def cell(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
+        """Show that a cell starts."""
+        self.done += cell.cell_type == "code"
+        if sys.stdout.isatty():
+            said = f"{self.name}: cell {self.done} of {self.total}, {self.seconds:.0f} s"
+            print(f"\r\033[K{said}", end="", flush=True)
+
+    def end(self, outcome: str) -> None:
+        """Leave the lesson's line."""
+        clear = "\r\033[K" if sys.stdout.isatty() else ""
+        print(f"{clear}{self.name:<28} {self.seconds:>8.0f}  {outcome}", flush=True)
 
 
 def ask(client: nbclient.NotebookClient, name: str) -> str:
@@ -77,6 +164,67 @@ def ask(client: nbclient.NotebookClient, name: str) -> str:
     client.execute_cell(cell, len(client.nb.cells) - 1)
     client.nb.cells.pop()
     return "".join(output.get("text", "") for output in cell.outputs).strip()
+
+
+# --- knobs ----------------------------------------------------------------------------------------
+
+
+def knobs_of(notebook: nbformat.NotebookNode) -> tuple[int, nbformat.NotebookNode]:
+    """Return the index of the Knobs cell, and the cell."""
+    return next(
+        (index, cell)
+        for index, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code" and cell.source.startswith("# @title Knobs")
+    )
+
+
+def settings_of(notebook: nbformat.NotebookNode) -> list[dict]:
+    """Return the quick knobs, then each turned setting on top of them, from the cell's metadata."""
+    knobs = knobs_of(notebook)[1].metadata["knobs"]
+    return [knobs["quick"], *(knobs["quick"] | turned for turned in knobs["turned"])]
+
+
+def turned_of(notebook: nbformat.NotebookNode, number: int) -> dict:
+    """Return the turned setting of that number, counted from 1, without the quick knobs."""
+    return knobs_of(notebook)[1].metadata["knobs"]["turned"][number - 1]
+
+
+def turned(source: str, knobs: dict) -> str:
+    """Return the Knobs cell's source with other values.
+
+    Raises:
+        ValueError: The cell has no such knob.
+    """
+    for name, value in knobs.items():
+        source, found = re.subn(
+            rf"^{name} = .*?(  # @param.*)$",
+            lambda line, name=name, value=value: f"{name} = {value!r}{line[1]}",
+            source,
+            flags=re.MULTILINE,
+        )
+        if not found:
+            raise ValueError(f"{name} is no knob of this lesson")
+    return source
+
+
+# --- what is stored -------------------------------------------------------------------------------
+
+
+def source_hash(notebook: nbformat.NotebookNode) -> str:
+    """Return sixteen hex digits of the code: other code, other digits."""
+    code = "\0".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
+
+
+def seconds_of(path: pathlib.Path) -> float:
+    """Return the seconds that the stored run took."""
+    return nbformat.read(path, as_version=4).metadata.get("fedcourse", {}).get("seconds", 0)
+
+
+def count(notebook: nbformat.NotebookNode, mark: str) -> int:
+    """Count the lines of the outputs that begin with a claim's mark."""
+    texts = [o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", [])]
+    return sum(line.startswith(f"{mark} ") for text in texts for line in text.splitlines())
 
 
 def save(notebook: nbformat.NotebookNode, path: pathlib.Path, into: pathlib.Path | None) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import json
-import pathlib
 import statistics
 import sys
 
@@ -74,11 +73,8 @@ def train(options: argparse.Namespace) -> dict:
     """Train as the options say; show progress on standard error; return the report."""
     import contextlib
 
-    import tqdm
-
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report alone
-        from fedcourse import data, models, training
-        from fedcourse.checkpoints import Checkpoints
+        from fedcourse import data, evaluation, models, training
 
         seen, held = data.load(options.data)
         training_writers, unseen_writers = data.split_writers(seen.client_ids, seed=options.seed)
@@ -87,7 +83,6 @@ def train(options: argparse.Namespace) -> dict:
                 f"--clients-per-round is {options.clients_per_round}, but there are only "
                 f"{len(training_writers)} training writers: ask for at most that many."
             )
-
         unseen_images = {writer: digits_of((seen, held), writer) for writer in unseen_writers}
 
         def cohort(number: int) -> list:
@@ -106,32 +101,15 @@ def train(options: argparse.Namespace) -> dict:
 
         make_model = functools.partial(getattr(models, options.model), seed=options.seed)
         process = training.federated_averaging(training.wrap(make_model), options.client_lr)
-        state, done = process.initialize(), 0
-        checkpoints = None
-        if options.checkpoint:
-            remember(options)
-            checkpoints = Checkpoints(options.checkpoint)
-            state, done = checkpoints.load(state)
-        seconds = []
-        progress = tqdm.tqdm(
-            training.run(process, cohort, options.rounds, state, done),
-            desc="rounds",
-            total=options.rounds,
-            initial=min(done, options.rounds),
-        )
-        for step in progress:
-            state = step.state
-            seconds.append(step.seconds)
-            progress.set_postfix(accuracy=f"{step.accuracy:.3f}", loss=f"{step.loss:.3f}")
-            if checkpoints:
-                checkpoints.save(state, step.number)
-
-        model = make_model()
-        process.get_model_weights(state).assign_weights_to(model)
-        unseen = training.accuracy_by_writer(model, unseen_images)
-        result = training.summary(unseen)
+        other = ("rounds", "checkpoint", "json")
+        settings = {name: value for name, value in vars(options).items() if name not in other}
+        trained = training.train(process, cohort, options.rounds, options.checkpoint, settings)
+        model = training.network_of(process, trained.state, make_model)
+        unseen = evaluation.accuracy_by_writer(model, unseen_images)
+        result = evaluation.summary(unseen)
+    seconds = [step.seconds for step in trained.history]
     return {
-        "rounds": max(done, options.rounds),
+        "rounds": max(trained.done, options.rounds),
         "seconds_per_round": statistics.median(seconds) if seconds else None,
         "unseen_writers": {
             "count": len(unseen),
@@ -157,35 +135,6 @@ def digits_of(clients: object, writer: str) -> tuple:
             "the networks know the digits 0 to 9."
         )
     return pixels, labels
-
-
-def remember(options: argparse.Namespace) -> None:
-    """Write what a run was started with beside its checkpoints; refuse to go on with anything else.
-
-    Raises:
-        ValueError: The folder holds a run with other settings.
-    """
-    settings = {k: v for k, v in vars(options).items() if k not in ("rounds", "checkpoint", "json")}
-    path = pathlib.Path(options.checkpoint) / "settings.json"
-    if path.exists():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(
-                f"{path} cannot be read ({error}), so nobody knows what the checkpoints beside "
-                "it are of. Give another folder."
-            ) from error
-        other = {k: before.get(k) for k in settings if before.get(k) != settings[k]}
-        if other:
-            raise ValueError(
-                f"--checkpoint {options.checkpoint} holds a run with other settings: {other}. "
-                "Give these, or another folder."
-            )
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = path.with_suffix(".tmp")  # then moved: a killed process leaves no half of it
-        written.write_text(json.dumps(settings))
-        written.replace(path)
 
 
 def as_text(report: dict) -> str:

@@ -6,12 +6,14 @@ Beside `tff.program.FileProgramStateManager`, which lesson 04 shows: it trusts w
 import contextlib
 import hashlib
 import io
+import json
 import os
 import pathlib
 import re
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 import tree
@@ -32,6 +34,36 @@ class Checkpoints:
         if keep < 1:
             raise ValueError(f"keep={keep!r} must be at least 1")
         self._folder, self._keep = pathlib.Path(folder), keep
+
+    def remember(self, settings: Mapping[str, object]) -> None:
+        """Write what a run was started with beside its states; refuse to go on with anything else.
+
+        Args:
+            settings: Names and values, in JSON's types.
+
+        Raises:
+            ValueError: The folder holds a run with other settings, or nobody can tell with which.
+            OSError: The folder cannot be written to.
+        """
+        path = self._folder / "settings.json"
+        if not path.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            written = path.with_suffix(".tmp")  # then moved: a killed process leaves no half of it
+            written.write_text(json.dumps(dict(settings)))
+            written.replace(path)
+            return
+        try:
+            before = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}), so nobody knows what the checkpoints beside "
+                "it are of. Give another folder."
+            ) from error
+        if other := {k: before.get(k) for k in settings if before.get(k) != settings[k]}:
+            raise ValueError(
+                f"{self._folder} holds a run with other settings: {other}. "
+                "Give these, or another folder."
+            )
 
     def save(self, state: object, number: int) -> None:
         """Save the state after round `number`, then remove what is older than the newest `keep`.

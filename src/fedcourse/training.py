@@ -1,6 +1,7 @@
-"""Federated Averaging and its judgement, as lessons 03 and 04 build them."""
+"""Training: a network in one place, Federated Averaging, and runs that can be resumed."""
 
-import math
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -8,8 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_federated as tff
+from tqdm import tqdm
 
 from fedcourse import data
+from fedcourse.checkpoints import Checkpoints
 
 BATCH_SPEC = (
     tf.TensorSpec([None, 28, 28, 1], tf.float32),
@@ -162,59 +165,75 @@ def run(
         )
 
 
-def accuracy_by_writer(
-    model: tf.keras.Model, writers: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> dict[str, float]:
-    """Return each writer's share of images the model reads correctly.
-
-    Args:
-        model: Keras model from images, float32 [N, 28, 28, 1], to logits, float32 [N, 10].
-        writers: For each writer id, pixels float32 [N, 28, 28] and labels int32 [N].
-
-    Returns:
-        Accuracy, 0 to 1, by writer id, in the order of `writers`.
-
-    Raises:
-        ValueError: `writers` is empty.
-
-    Lesson: 02
-    """
-    if not writers:
-        raise ValueError("writers is empty: give at least one writer to judge the model on.")
-    sizes = [len(labels) for _, labels in writers.values()]
-    pixels = np.concatenate([pixels for pixels, _ in writers.values()])[..., np.newaxis]
-    labels = np.concatenate([labels for _, labels in writers.values()])
-    right = model.predict(pixels, batch_size=500, verbose=0).argmax(1) == labels
-    parts = np.split(right, np.cumsum(sizes)[:-1])
-    return {writer: float(part.mean()) for writer, part in zip(writers, parts, strict=True)}
-
-
-class Summary(NamedTuple):
-    """Accuracy over writers, each writer counted once whatever the number of their images.
+class Trained(NamedTuple):
+    """What a run has come to.
 
     Attributes:
-        mean: Mean over writers.
-        median: Median over writers.
-        worst_tenth: Mean over the tenth of writers (at least one) who are served worst.
+        state: The process's state.
+        done: Rounds behind it, those of earlier calls included.
+        history: The rounds of this call, each `Round` without its state.
 
-    Lesson: 02
+    Lesson: 04
     """
 
-    mean: float
-    median: float
-    worst_tenth: float
+    state: object
+    done: int
+    history: list[Round]
 
 
-def summary(accuracies: Mapping[str, float]) -> Summary:
-    """Summarise accuracies by writer, see `accuracy_by_writer`.
+def train(
+    process: tff.learning.templates.LearningProcess,
+    cohort: Callable[[int], Sequence[tf.data.Dataset]],
+    rounds: int,
+    folder: str | os.PathLike | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Trained:
+    """Run rounds with a progress bar; with a folder, save each and go on from what is there.
+
+    Stopped at any moment and called again, it comes to the weights of a run without a break, where
+    `cohort` depends on the round's number alone.
+
+    Args:
+        process: The algorithm, see `federated_averaging`.
+        cohort: As for `run`.
+        rounds: Rounds in all, those already done included.
+        folder: Where the states are kept, see `Checkpoints`; None keeps none.
+        settings: What the run was started with, in JSON's types. A folder that holds a run with
+            other settings is refused.
 
     Raises:
-        ValueError: `accuracies` is empty.
+        ValueError: The folder holds a run with other settings.
+        OSError: The folder cannot be written to.
 
-    Lesson: 02
+    Lesson: 04
     """
-    if not accuracies:
-        raise ValueError("accuracies is empty: give the accuracy of at least one writer.")
-    values = np.sort(list(accuracies.values()))
-    worst = values[: math.ceil(len(values) / 10)]
-    return Summary(float(values.mean()), float(np.median(values)), float(worst.mean()))
+    state, done, history = process.initialize(), 0, []
+    checkpoints = Checkpoints(folder) if folder else None
+    if checkpoints:
+        checkpoints.remember(settings or {})
+        state, done = checkpoints.load(state)
+    steps = run(process, cohort, rounds, state, done)
+    with tqdm(
+        steps, desc="rounds", total=rounds, initial=min(done, rounds), file=sys.stdout
+    ) as bar:
+        for step in bar:
+            state, done = step.state, step.number
+            if checkpoints:
+                checkpoints.save(state, done)
+            history.append(step._replace(state=None))
+            bar.set_postfix(accuracy=f"{step.accuracy:.3f}", loss=f"{step.loss:.3f}")
+    return Trained(state, done, history)
+
+
+def network_of(
+    process: tff.learning.templates.LearningProcess,
+    state: object,
+    make_network: Callable[[], tf.keras.Model],
+) -> tf.keras.Model:
+    """Return a new network with the weights of a process's state.
+
+    Lesson: 04
+    """
+    network = make_network()
+    process.get_model_weights(state).assign_weights_to(network)
+    return network

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from fedcourse.clients import Arrays, checked
+from fedcourse.data.arrays import Arrays, checked
 
 
 def iid(

@@ -11,7 +11,6 @@ import json
 import lzma
 import os
 import pathlib
-import sqlite3
 import sys
 import threading
 import time
@@ -21,6 +20,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 
 import tqdm
+
+from fedcourse.data.sqlite import verify
+from fedcourse.paths import cache_folder
 
 try:
     import fcntl
@@ -32,134 +34,7 @@ URL = "https://storage.googleapis.com/tff-datasets-public/emnist_all.sqlite.lzma
 #: What the file must hold: split name -> (writers, examples), as TFF documents it.
 COUNTS = {"digits_only_train": (3383, 341_873), "digits_only_test": (3383, 40_832)}
 
-_COLUMNS = {
-    "examples": {"split_name", "client_id", "serialized_example_proto"},
-    "client_metadata": {"split_name", "client_id"},
-}
 _CHUNK = 1 << 20  # bytes
-
-
-def cache_folder(cache_dir: str | os.PathLike | None = None) -> pathlib.Path:
-    """Name the folder where downloads and prepared data are kept.
-
-    Args:
-        cache_dir: a folder, or None for the environment variable FEDCOURSE_CACHE, else
-            ~/.cache/fedcourse.
-
-    Returns:
-        The folder's path. It may not exist yet.
-
-    Lesson: 01
-    """
-    chosen = cache_dir or os.environ.get("FEDCOURSE_CACHE") or "~/.cache/fedcourse"
-    return pathlib.Path(chosen).expanduser()
-
-
-def connect(path: str | os.PathLike) -> contextlib.closing:
-    """Open an SQLite file for reading only; a missing file is an error, not a new database.
-
-    Args:
-        path: the file.
-
-    Returns:
-        A context manager that gives the `sqlite3.Connection` and closes it.
-
-    Lesson: 01
-    """
-    uri = pathlib.Path(path).resolve().as_uri() + "?mode=ro"
-    return contextlib.closing(sqlite3.connect(uri, uri=True))
-
-
-def split_names(path: str | os.PathLike) -> list[str]:
-    """Check that a file is a whole SQLite database in TFF's layout, and list its splits.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The split names, sorted.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not an SQLite database, is cut short, or lacks a table or a column.
-
-    Lesson: 01
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"path={str(path)!r}: no such file")
-    with path.open("rb") as file:
-        header = file.read(100)
-    if header[:16] != b"SQLite format 3\0" or len(header) < 100:
-        raise ValueError(f"path={str(path)!r} is not an SQLite database: it begins {header[:40]!r}")
-    page = int.from_bytes(header[16:18], "big")
-    expected = (page if page > 1 else 65536) * int.from_bytes(header[28:32], "big")
-    if path.stat().st_size < expected:
-        raise ValueError(
-            f"path={str(path)!r} is cut short: {path.stat().st_size:,} of {expected:,} bytes. "
-            "Delete it and fetch it again."
-        )
-    try:
-        with connect(path) as database:
-            for table, needed in _COLUMNS.items():
-                columns = {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-                if missing := needed - columns:
-                    what = f"columns {sorted(missing)}" if columns else "the whole table"
-                    raise ValueError(
-                        f"path={str(path)!r} is not in TFF's layout: table {table!r} lacks {what}. "
-                        "fedcourse.data.write_sqlite writes that layout."
-                    )
-            return [
-                name
-                for (name,) in database.execute(
-                    "SELECT DISTINCT split_name FROM client_metadata ORDER BY split_name"
-                )
-            ]
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"path={str(path)!r} is not a sound SQLite database: {error}") from error
-
-
-def verify(path: str | os.PathLike, counts: Mapping[str, tuple[int, int]] = COUNTS) -> None:
-    """Check all of a database: its pages, its layout, and how many writers and examples it holds.
-
-    Reads the whole file: about a second per gigabyte, more from a slow disk.
-
-    Args:
-        path: an SQLite file in TFF's layout.
-        counts: split name -> (writers, examples) that must be there. Other splits are not looked
-            at.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the database is damaged or does not hold what it should.
-
-    Lesson: 01
-    """
-    split_names(path)
-    try:
-        with connect(path) as database:
-            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if answer != "ok":
-                raise ValueError(f"path={str(path)!r} is a damaged database: {answer}")
-            group = "FROM {} GROUP BY split_name"
-            writers = dict(
-                database.execute(
-                    "SELECT split_name, COUNT(DISTINCT client_id) "
-                    + group.format("client_metadata")
-                )
-            )
-            examples = dict(
-                database.execute("SELECT split_name, COUNT(*) " + group.format("examples"))
-            )
-    except sqlite3.DatabaseError as error:
-        raise ValueError(f"path={str(path)!r} is not a sound SQLite database: {error}") from error
-    for split, expected in counts.items():
-        found = writers.get(split, 0), examples.get(split, 0)
-        if found != tuple(expected):
-            raise ValueError(
-                f"path={str(path)!r}: split {split!r} holds {found[0]:,} writers and {found[1]:,} "
-                f"examples, not {expected[0]:,} and {expected[1]:,}"
-            )
 
 
 def fetch(

@@ -1,16 +1,28 @@
-"""What a curious server can read out of an update or a trained network.
-
-Images are rebuilt and labels counted from gradients; members are told from strangers by their loss.
-"""
+"""Images and labels read out of gradients."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-import skimage.metrics
 import tensorflow as tf
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import rankdata
+
+
+def gradient(network: tf.keras.Model, pixels: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    """Return the gradient of the mean cross-entropy, as a client sends it in its plainest form.
+
+    Args:
+        network: From images, float32 [N, 28, 28, 1], to logits [N, 10].
+        pixels: float32 [N, 28, 28].
+        labels: int32 [N].
+
+    Returns:
+        An array for each of the network's trainable weights.
+
+    Lesson: 08
+    """
+    with tf.GradientTape() as tape:
+        logits = network(pixels[..., np.newaxis])
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    return [part.numpy() for part in tape.gradient(loss, network.trainable_variables)]
 
 
 def inputs_of_dense(kernel_gradient: np.ndarray, bias_gradient: np.ndarray) -> np.ndarray:
@@ -157,159 +169,3 @@ def match_gradients(
 def _flat(parts: Sequence[np.ndarray | tf.Tensor]) -> tf.Tensor:
     """Return all entries of several arrays, float32, in one row."""
     return tf.concat([tf.reshape(tf.cast(part, tf.float32), [-1]) for part in parts], 0)
-
-
-def best_match(originals: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
-    """Give each original a rebuilt image of its own, with the least squared error in all.
-
-    Args:
-        originals: float [N, 28, 28].
-        rebuilt: float [K, 28, 28], in any order, K at least N.
-
-    Returns:
-        N of the rebuilt images, in the order of the originals.
-
-    Raises:
-        ValueError: There are fewer rebuilt images than originals.
-
-    Lesson: 08
-    """
-    if len(rebuilt) < len(originals):
-        raise ValueError(
-            f"rebuilt has {len(rebuilt)} images for {len(originals)} originals: "
-            "give at least one for each"
-        )
-    a, b = (np.reshape(x, (len(x), -1)).astype(float) for x in (originals, rebuilt))
-    errors = (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)
-    return np.asarray(rebuilt)[linear_sum_assignment(errors)[1]]
-
-
-class Likeness(NamedTuple):
-    """How like the originals rebuilt images are, image by image.
-
-    Attributes:
-        psnr: float [N], peak signal-to-noise ratio in dB: 10 more is a tenth of the squared error.
-            150 at most, where float32 ends.
-        ssim: float [N], structural similarity: 1 for the same image, about 0 for unrelated ones.
-
-    Source: Wang et al. 2004, Image Quality Assessment: From Error Visibility to Structural
-        Similarity.
-    Lesson: 08
-    """
-
-    psnr: np.ndarray
-    ssim: np.ndarray
-
-
-def likeness(originals: np.ndarray, rebuilt: np.ndarray) -> Likeness:
-    """Compare images from 0 to 1 pair by pair.
-
-    Args:
-        originals: float [N, 28, 28].
-        rebuilt: float [N, 28, 28]; clipped to 0 to 1, as an attacker would.
-
-    Raises:
-        ValueError: The shapes differ, or there are no images.
-
-    Lesson: 08
-    """
-    if np.shape(originals) != np.shape(rebuilt) or np.ndim(originals) != 3 or not len(originals):
-        raise ValueError(
-            f"originals has shape {np.shape(originals)}, rebuilt {np.shape(rebuilt)}: "
-            "they must be the same, [N, 28, 28], with N at least 1"
-        )
-    pairs = list(zip(np.float64(originals), np.clip(np.float64(rebuilt), 0, 1), strict=True))
-    psnr = [-10 * np.log10(max(((a - b) ** 2).mean(), 1e-15)) for a, b in pairs]
-    ssim = [skimage.metrics.structural_similarity(a, b, data_range=1) for a, b in pairs]
-    return Likeness(np.array(psnr), np.array(ssim))
-
-
-def losses_of(network: tf.keras.Model, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return each image's cross-entropy, exact also where it is nearly 0.
-
-    Args:
-        network: From images, float32 [N, 28, 28, 1], to logits, float32 [N, 10].
-        pixels: float32 [N, 28, 28].
-        labels: int32 [N].
-
-    Returns:
-        float64 [N].
-
-    Lesson: 08
-    """
-    logits = network.predict(pixels[..., np.newaxis], batch_size=500, verbose=0).astype(float)
-    over = logits - np.take_along_axis(logits, labels[:, np.newaxis], 1)
-    np.put_along_axis(over, labels[:, np.newaxis], -np.inf, 1)
-    return np.logaddexp(0, np.logaddexp.reduce(over, axis=1))
-
-
-class Roc(NamedTuple):
-    """How well a threshold on the loss tells members from strangers; intervals are of 95 %.
-
-    Attributes:
-        strangers: float [101], share of strangers taken for members: 0, 0.01, … 1.
-        members: float [101], share of members found at that price.
-        low: float [101], lower end of the band around `members`.
-        high: float [101], its upper end.
-        auc: Area under the curve: how often a member's loss is below a stranger's. 0.5 is chance.
-        auc_low: Lower end of its interval.
-        auc_high: Upper end.
-
-    Lesson: 08
-    """
-
-    strangers: np.ndarray
-    members: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    auc: float
-    auc_low: float
-    auc_high: float
-
-
-def membership_roc(
-    members: Sequence[np.ndarray], strangers: Sequence[np.ndarray], repeats: int, seed: int
-) -> Roc:
-    """Tell members from strangers by their loss: below a threshold, it is a member.
-
-    The intervals come from drawing the persons anew, with all their images, since the images of
-    one person are alike.
-
-    Args:
-        members: The losses of each person whose images were trained on, float [N] each.
-        strangers: The same of persons whose images were not.
-        repeats: Draws for the intervals.
-        seed: Fixes the draws.
-
-    Raises:
-        ValueError: Nobody among members or strangers, or `repeats` is below 1.
-
-    Source: Yeom et al. 2018, Privacy Risk in Machine Learning, adversary 2; the intervals: the
-        percentile bootstrap, Efron 1979, Bootstrap Methods.
-    Lesson: 08
-    """
-    if not len(members) or not len(strangers):
-        raise ValueError(
-            f"members has {len(members)} persons, strangers {len(strangers)}: each needs one"
-        )
-    if repeats < 1:
-        raise ValueError(f"repeats={repeats!r} must be at least 1")
-    generator = np.random.default_rng(seed)
-    grid = np.linspace(0, 1, 101)
-
-    def curve(inside, outside):
-        inside, outside = np.concatenate(inside), np.concatenate(outside)
-        found = np.searchsorted(np.sort(inside), np.quantile(outside, grid)) / len(inside)
-        found[-1] = 1  # with no threshold, everyone is taken for a member
-        ranks = rankdata(np.concatenate([inside, outside]))[: len(inside)]
-        auc = 1 - (ranks.mean() - (len(inside) + 1) / 2) / len(outside)
-        return np.append(found, auc)
-
-    def redrawn(people):
-        return [people[i] for i in generator.integers(len(people), size=len(people))]
-
-    draws = [curve(redrawn(members), redrawn(strangers)) for _ in range(repeats)]
-    (*found, auc), low, high = curve(members, strangers), *np.quantile(draws, [0.025, 0.975], 0)
-    return Roc(
-        grid, np.array(found), low[:-1], high[:-1], float(auc), float(low[-1]), float(high[-1])
-    )

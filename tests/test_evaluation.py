@@ -4,36 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcourse import targets
+from fedcourse import evaluation
 
 shares = st.floats(0, 1)
 curves = st.lists(shares, min_size=1, max_size=30)
 
 
 def test_crossing_is_interpolated_on_a_straight_line():
-    assert targets.rounds_to_target([1, 2, 3], [0.2, 0.4, 0.8], 0.5) == pytest.approx(2.25)
-    assert targets.rounds_to_target([10, 20], [0.5, 0.9], 0.9) == 20
-    assert targets.rounds_to_target([0, 100], [0.1, 0.9], 0.3) == pytest.approx(25)
+    assert evaluation.rounds_to_target([1, 2, 3], [0.2, 0.4, 0.8], 0.5) == pytest.approx(2.25)
+    assert evaluation.rounds_to_target([10, 20], [0.5, 0.9], 0.9) == 20
+    assert evaluation.rounds_to_target([0, 100], [0.1, 0.9], 0.3) == pytest.approx(25)
 
 
 def test_a_dip_does_not_count():
     """Monotone first: the line to the crossing starts from the best so far, not from the dip."""
-    assert targets.rounds_to_target([1, 2, 3], [0.6, 0.1, 0.8], 0.7) == pytest.approx(2.5)
+    assert evaluation.rounds_to_target([1, 2, 3], [0.6, 0.1, 0.8], 0.7) == pytest.approx(2.5)
 
 
 def test_first_crossing_counts_though_the_curve_falls_again():
-    assert targets.rounds_to_target([1, 2, 3, 4], [0.2, 0.9, 0.1, 0.95], 0.9) == 2
+    assert evaluation.rounds_to_target([1, 2, 3, 4], [0.2, 0.9, 0.1, 0.95], 0.9) == 2
 
 
 def test_the_ends():
-    assert targets.rounds_to_target([5, 6], [0.9, 0.95], 0.8) == 5
-    assert targets.rounds_to_target([5, 6], [0.1, 0.2], 0.8) == math.inf
+    assert evaluation.rounds_to_target([5, 6], [0.9, 0.95], 0.8) == 5
+    assert evaluation.rounds_to_target([5, 6], [0.1, 0.2], 0.8) == math.inf
 
 
 @given(curves, st.floats(0.01, 1))
 def test_reached_exactly_if_some_point_is_there(curve, target):
     rounds = range(1, len(curve) + 1)
-    reached = targets.rounds_to_target(rounds, curve, target)
+    reached = evaluation.rounds_to_target(rounds, curve, target)
     if max(curve) < target:
         assert reached == math.inf
     else:
@@ -44,7 +44,9 @@ def test_reached_exactly_if_some_point_is_there(curve, target):
 @given(curves, st.floats(0.01, 1), st.floats(0.01, 1))
 def test_a_higher_target_never_comes_earlier(curve, one, other):
     rounds = range(1, len(curve) + 1)
-    low, high = (targets.rounds_to_target(rounds, curve, target) for target in sorted((one, other)))
+    low, high = (
+        evaluation.rounds_to_target(rounds, curve, target) for target in sorted((one, other))
+    )
     assert low <= high + 1e-9
 
 
@@ -62,4 +64,4 @@ def test_a_higher_target_never_comes_earlier(curve, one, other):
 )
 def test_bad_input_is_named(arguments, said):
     with pytest.raises(ValueError, match=said):
-        targets.rounds_to_target(*arguments)
+        evaluation.rounds_to_target(*arguments)

@@ -1,0 +1,150 @@
+"""Who trains, who is never seen, who is in a round, and the batches they train on."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from fedcourse.data.arrays import Arrays, checked
+
+
+def split_writers(
+    client_ids: Sequence[str], unseen: float = 1 / 6, seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Divide the clients into those that train and those that are only ever judged on.
+
+    Args:
+        client_ids: all clients, in any order.
+        unseen: share of the clients to keep out of training.
+        seed: another seed, another division.
+
+    Returns:
+        training, unseen: two sorted lists without a client in common, each with at least one.
+
+    Raises:
+        ValueError: fewer than two clients, a client twice, or a share not between 0 and 1.
+
+    Lesson: 02
+    """
+    ids = _distinct(client_ids)
+    if not 0 < unseen < 1:
+        raise ValueError(f"unseen={unseen!r} must be a share between 0 and 1, such as 1/6")
+    if len(ids) < 2:
+        raise ValueError(f"client_ids has {len(ids)} client(s); it takes two to keep one unseen")
+    count = min(max(1, round(unseen * len(ids))), len(ids) - 1)
+    order = _generator(seed=seed).permutation(len(ids))
+    return sorted(ids[i] for i in order[count:]), sorted(ids[i] for i in order[:count])
+
+
+def sample_clients(
+    client_ids: Sequence[str], count: int, seed: int, round_number: int
+) -> list[str]:
+    """Draw the cohort of a round: a new one each round, the same again if the round is run again.
+
+    Args:
+        client_ids: the clients to draw from, in any order.
+        count: how many, each at most once.
+        seed: the experiment's seed, 0 or more.
+        round_number: 0 or more. The draw depends on seed and round_number only, not on earlier
+            draws.
+
+    Returns:
+        The ids drawn, in the order drawn.
+
+    Raises:
+        ValueError: more clients per round than there are, or fewer than one.
+
+    Lesson: 04
+    """
+    ids = _distinct(client_ids)
+    if not 1 <= count <= len(ids):
+        raise ValueError(
+            f"count={count!r} clients per round can't be drawn from {len(ids)}: "
+            f"choose between 1 and {len(ids)}"
+        )
+    generator = _generator(seed=seed, round_number=round_number)
+    return [ids[i] for i in generator.choice(len(ids), size=count, replace=False)]
+
+
+def batches(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    epochs: int = 1,
+    seed: int | None = None,
+) -> tf.data.Dataset:
+    """Make the batches that a client trains on, shuffled anew in each epoch.
+
+    Built of whole arrays: a function mapped over the images would be traced anew for each client in
+    each round, which costs more time than the reading.
+
+    Args:
+        pixels: float32 [N, 28, 28].
+        labels: int32 [N].
+        batch_size: images in a batch; the last batch may be smaller.
+        epochs: how often each image comes; 0 for a client that has nothing to do.
+        seed: fixes the order of the images; None for another order each time.
+
+    Returns:
+        A data set of (float32 [None, 28, 28, 1], int32 [None]).
+
+    Raises:
+        ValueError: arrays of the wrong shape, range or type, or a number below 1.
+
+    Lesson: 01
+    """
+    pixels, labels = checked(pixels, labels, where="pixels, labels")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size!r} must be at least 1")
+    if epochs < 0:
+        raise ValueError(f"epochs={epochs!r} must be at least 0")
+    dataset = tf.data.Dataset.from_tensor_slices((pixels[..., None], labels))
+    return dataset.shuffle(len(labels), seed=seed).repeat(epochs).batch(batch_size)
+
+
+def cohort(
+    images: Mapping[str, Arrays],
+    count: int,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    round_number: int,
+) -> list[tf.data.Dataset]:
+    """Draw a round's clients and make their batches: `sample_clients`, then `batches` for each.
+
+    Args:
+        images: Client id -> (pixels, labels).
+        count: Clients in the round.
+        batch_size: Images in a batch.
+        epochs: Local epochs.
+        seed: The experiment's seed.
+        round_number: 0 or more; with the seed it fixes who comes and in what order images do.
+
+    Returns:
+        A data set for each client drawn.
+
+    Raises:
+        ValueError: As `sample_clients` and `batches` do.
+
+    Lesson: 04
+    """
+    return [
+        batches(*images[client], batch_size, epochs, seed=round_number)
+        for client in sample_clients(list(images), count, seed, round_number)
+    ]
+
+
+def _distinct(client_ids: Sequence[str]) -> list[str]:
+    ids = sorted(client_ids)
+    twice = [a for a, b in itertools.pairwise(ids) if a == b]
+    if twice:
+        raise ValueError(f"client_ids has {twice[0]!r} twice; each client must come once")
+    return ids
+
+
+def _generator(**seeds: int) -> np.random.Generator:
+    for name, value in seeds.items():
+        if not isinstance(value, int | np.integer) or value < 0:
+            raise ValueError(f"{name}={value!r} must be a whole number, 0 or more")
+    return np.random.default_rng(list(seeds.values()))
