@@ -5,7 +5,8 @@ python benchmarks/secure_aggregation.py [--clients 50 100] [--length 1000000] [-
 Whole sessions on one core: with everybody there, and with some who fall silent after they have
 shared their secrets, which costs the server most. Each session's sum is compared, entry by entry,
 with the plain sum. Then one client among 1,024 with 2^20 entries, the paper's example: it computes
-and sends in full, the others only what it needs from them.
+and sends in full, the others only what it needs from them. Last, what a megabyte of bytes that mean
+harm costs a client or the server before it is refused, whoever sent it.
 """
 
 import argparse
@@ -18,7 +19,18 @@ import time
 
 import numpy as np
 
-from fedcourse.secagg import FixedPoint, Parameters, Round, keys, messages, run, sizes
+from fedcourse.secagg import (
+    FixedPoint,
+    Parameters,
+    ProtocolError,
+    Round,
+    Server,
+    forms,
+    keys,
+    messages,
+    run,
+    sizes,
+)
 from fedcourse.secagg.client import Client
 from fedcourse.secagg.parameters import SERVER, smallest_threshold
 
@@ -45,7 +57,10 @@ def main() -> None:
     example = one_client(2**10, 2**20)
     show(example)
     versions = {"python": platform.python_version(), "numpy": np.__version__}
-    report = {"versions": versions, "sessions": sessions, "one_client": example}
+    harm = hostile_seconds()
+    worst = max(harm, key=harm.get)
+    print(f"1 MB of harm, {len(harm)} kinds, refused within {harm[worst]:.3f} s; worst: {worst}")
+    report = {"versions": versions, "sessions": sessions, "one_client": example, "hostile": harm}
     RESULTS.write_text(json.dumps(report, indent=2) + "\n")
 
 
@@ -81,7 +96,8 @@ def one_client(clients: int, length: int) -> dict:
     me = keys.PublicKeys(1, *messages.read(link.open(1, Round.ADVERTISE, answers[0])))
     private = {u: keys.new_private_key() for u in range(2, clients + 1)}
     public = {
-        u: keys.PublicKeys(u, keys.public_key(key), os.urandom(32)) for u, key in private.items()
+        u: keys.PublicKeys(u, keys.public_key(key), keys.public_key(keys.new_private_key()))
+        for u, key in private.items()
     }
     pair = bytes(messages.SHARES_BYTES - keys.SEAL_BYTES)
     boxes = {
@@ -106,6 +122,77 @@ def one_client(clients: int, length: int) -> dict:
         seconds += time.perf_counter() - begun
     row = describe(p, sum(map(len, answers)), received)
     return row | {"silent": 0, "client_seconds": seconds, "server_seconds": None}
+
+
+def hostile(size: int = 10**6) -> dict[str, bytes]:
+    """Return bytes, about `size` of them, that announce or hold more than a message should."""
+    tree = b""
+    while len(tree) < size:
+        tree = b"\x94" + 4 * (tree or b"\0")
+    announced = {
+        "lists": b"\xdd\x00\x0f\x42\x40",
+        "maps": b"\xdf\x00\x0f\x42\x40",
+        "bytes": b"\xc6\x7f\xff\xff\xff",
+        "text": b"\xdb\x7f\xff\xff\xff",
+        "extensions": b"\xc9\x7f\xff\xff\xff\x00",
+    }
+    held = {
+        "lists in lists": b"\x91",
+        "lists of four in each other": b"\x94",
+        "empty lists": b"\x90",
+        "rows of four": b"\x94\0\0\0\0",
+        "rows of three, one inside": b"\x93\0\0\x90",
+        "maps in maps": b"\x81\0",
+        "numbers": b"\0",
+        "floats": b"\xcb" + bytes(8),
+        "empty byte strings": b"\xc4\0",
+        "letters": b"\xa1a",
+        "no msgpack": b"\xc1",
+    }
+    repeated = {f"{name} announced": head for name, head in announced.items()} | held
+    return {name: each * (size // len(each)) for name, each in repeated.items()} | {
+        "a tree": tree[:size],
+        "one byte string": messages.write([bytes(size - 5)]),
+        "random": np.random.default_rng(0).bytes(size),
+    }
+
+
+def hostile_seconds() -> dict[str, float]:
+    """Return the seconds after which harm is refused, by kind: the most of six attempts.
+
+    A server and a client get it, in rounds whose right messages have a megabyte too: from somebody
+    without a key, from somebody who has seen the head of a right message, and, with the right seal,
+    from each other.
+    """
+    wide, many = parameters(3, 2**20, active=False), parameters(15_000, 1, active=False)
+    server = Server(wide, dict.fromkeys(range(1, 4), bytes(32)))
+    clients = {u: Client(u, np.zeros(2**20, np.uint32), wide, bytes(32)) for u in range(1, 4)}
+    down = {}
+    for _ in range(2):
+        for u, client in clients.items():
+            server.receive(client.receive(down[u]) if down else client.start())
+        down = server.advance()
+    ends = (
+        (messages.Link(bytes(32), 1, wide), 1, Round.MASK),
+        (messages.Link(bytes(32), 1, many), SERVER, Round.SHARE),
+    )
+    seconds = {}
+    for kind, data in hostile().items():
+        attempts = []
+        for link, sender, current in ends:
+            sealed = link.seal(sender, current, data)
+            for message in (data, sealed[: forms.HEAD.size] + data, sealed):
+                client = Client(1, np.zeros(1, np.uint32), many, bytes(32))
+                client.start()
+                receive = client.receive if sender == SERVER else server.receive
+                begun = time.perf_counter()
+                try:
+                    receive(message)
+                except ProtocolError:
+                    attempts.append(time.perf_counter() - begun)
+        assert len(attempts) == 6, f"{kind}: somebody took it"
+        seconds[kind] = max(attempts)
+    return seconds
 
 
 def parameters(clients: int, length: int, active: bool) -> Parameters:

@@ -55,11 +55,15 @@ class Parties:
         for current in self.p.rounds:
             if current == until:
                 return self
-            for answer in self.answers(silent).values():
-                self.server.receive(answer)
-            if current is not Round.UNMASK:
-                self.down = self.server.advance()
+            self.play_one(current, silent)
         return self
+
+    def play_one(self, current, silent=()):
+        """Let the clients answer, and end the round."""
+        for answer in self.answers(silent).values():
+            self.server.receive(answer)
+        if current is not Round.UNMASK:
+            self.down = self.server.advance()
 
     def lie(self, u, current, body):
         """A message that the server might send to client u if it does not keep to the protocol."""

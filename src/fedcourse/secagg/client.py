@@ -1,12 +1,14 @@
 """A client: what it sends, and what it does not let anybody talk it into."""
 
+import contextlib
 import secrets
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from fedcourse.secagg import keys, masks, messages, modular, shamir
+from fedcourse.secagg import forms, keys, masks, messages, modular, shamir
 from fedcourse.secagg.errors import (
     BelowThreshold,
     ProtocolError,
@@ -23,7 +25,8 @@ class Client:
     `start` gives its first message; each message from the server goes into `receive`, which gives
     the answer. A message that was not sent by the server in this round, to this client, raises an
     error and changes nothing. One that was, but breaks the rules, ends the client's part for good:
-    it forgets its secrets and answers nothing any more.
+    it forgets its secrets and answers nothing any more. So does any other exception, a keyboard's
+    interrupt among them: half of an answer must not be followed by another one.
 
     Args:
         index: From 1 to `parameters.clients`.
@@ -78,18 +81,8 @@ class Client:
         """
         if self._awaits is not Round.ADVERTISE:
             raise WrongRound("a client starts once; make another one for another session")
-        self._channel_private, self._mask_private = keys.new_private_key(), keys.new_private_key()
-        self._me = keys.PublicKeys(
-            self._own, keys.public_key(self._channel_private), keys.public_key(self._mask_private)
-        )
-        body = [self._me.channel, self._me.mask]
-        if self._parameters.active:
-            body.append(
-                keys.sign(
-                    self._signing_key, self._context, messages.KEYS, messages.signed_part(self._me)
-                )
-            )
-        return self._answer(Round.ADVERTISE, messages.write(body))
+        with self._failing_closed():
+            return self._answer(Round.ADVERTISE, self._advertise())
 
     def receive(self, message: bytes) -> bytes:
         """Take the server's message and return the answer.
@@ -104,25 +97,37 @@ class Client:
         if self._awaits is Round.ADVERTISE:
             raise WrongRound("this client has not started")
         current = self._awaits
-        body = self._link.open(SERVER, current, message)  # an error here changes nothing
+        with self._failing_closed(but_for=ProtocolError):  # anybody may have sent it
+            body = self._link.open(SERVER, current, message)
         answer = {
             Round.SHARE: self._share,
             Round.MASK: self._mask,
             Round.CONSISTENCY: self._confirm,
             Round.UNMASK: self._unmask,
         }[current]
-        try:
-            return self._answer(current, answer(body))
-        except ProtocolError:
-            self._refuses = True
-            self._forget()
-            raise
+        with self._failing_closed():
+            sizes = forms.strings(self._parameters, current, SERVER)
+            table = messages.read_table(body, self._parameters.clients, sizes)
+            return self._answer(current, answer(table))
 
     def _answer(self, current: Round, body: bytes) -> bytes:
         self._awaits = self._parameters.after(current)
         if self._awaits is None:
             self._forget()
         return self._link.seal(self._own, current, body)
+
+    @contextlib.contextmanager
+    def _failing_closed(self, but_for: type[Exception] | tuple = ()) -> Iterator[None]:
+        """End the client's part at any exception that is not of the kind `but_for`."""
+        try:
+            yield
+        except but_for:
+            raise
+        except BaseException as error:
+            self._refuses, self._awaits = True, None
+            self._forget()
+            traceback.clear_frames(error.__traceback__)  # their variables are secrets too
+            raise
 
     def _forget(self) -> None:
         """Let go of every secret; Python gives no way to overwrite them in memory."""
@@ -131,16 +136,32 @@ class Client:
 
     # --- one method a round -----------------------------------------------------------------------
 
-    def _share(self, body: bytes) -> bytes:
+    def _advertise(self) -> bytes:
+        """Round 0: make keys."""
+        self._channel_private, self._mask_private = keys.new_private_key(), keys.new_private_key()
+        self._me = keys.PublicKeys(
+            self._own, keys.public_key(self._channel_private), keys.public_key(self._mask_private)
+        )
+        body = [self._me.channel, self._me.mask]
+        if self._parameters.active:
+            body.append(
+                keys.sign(
+                    self._signing_key, self._context, messages.KEYS, messages.signed_part(self._me)
+                )
+            )
+        return messages.write(body)
+
+    def _share(self, table: dict[int, list[bytes]]) -> bytes:
         """Round 1: check everybody's keys, and share both secrets out among their owners."""
-        sizes = [keys.KEY_BYTES] * 2 + [keys.SIGNATURE_BYTES] * self._parameters.active
-        table = self._table(body, sizes)
         self._everyone = {v: keys.PublicKeys(v, row[0], row[1]) for v, row in table.items()}
         self._enough(self._everyone, "clients advertised keys")
         if self._everyone.get(self._own) != self._me:
             raise Refused("the server changed this client's own keys")
-        if len({key for v in self._everyone.values() for key in v[1:]}) < 2 * len(self._everyone):
+        every_key = {key for v in self._everyone.values() for key in v[1:]}
+        if len(every_key) < 2 * len(self._everyone):
             raise Refused("two of the keys are the same")
+        for key in every_key:
+            keys.check_public_key(key)
         if self._parameters.active:
             for v, row in table.items():
                 self._verify(v, row[2], messages.KEYS, messages.signed_part(self._everyone[v]))
@@ -159,9 +180,8 @@ class Client:
             sealed[v] = [keys.seal(key, pair, messages.about_shares(self._context, self._own, v))]
         return messages.write_table(sealed)
 
-    def _mask(self, body: bytes) -> bytes:
+    def _mask(self, sealed: dict[int, list[bytes]]) -> bytes:
         """Round 2: open the shares of all who sent some, and send the vector behind its masks."""
-        sealed = self._table(body, [messages.SHARES_BYTES])
         self._among(sealed, set(self._everyone) - {self._own})
         self._enough([self._own, *sealed], "clients shared their secrets")
         for v, (box,) in sealed.items():
@@ -183,24 +203,23 @@ class Client:
         self._vector = self._seed = self._channel_private = self._mask_private = None
         return body
 
-    def _confirm(self, body: bytes) -> bytes:
+    def _confirm(self, table: dict[int, list[bytes]]) -> bytes:
         """Round 3, active adversary: sign the list of survivors, for all others to compare."""
-        self._take_survivors(body)
+        self._take_survivors(table)
         signed = messages.write(self._survivors)
         return messages.write(
             [keys.sign(self._signing_key, self._context, messages.SURVIVORS, signed)]
         )
 
-    def _unmask(self, body: bytes) -> bytes:
+    def _unmask(self, table: dict[int, list[bytes]]) -> bytes:
         """Round 4: for each client one share, of its seed if it survived, else of its mask key."""
         if self._parameters.active:
-            signatures = self._table(body, [keys.SIGNATURE_BYTES])
-            self._among(signatures, set(self._survivors))
-            self._enough(signatures, "clients signed the survivors")
-            for v, (signature,) in signatures.items():
+            self._among(table, set(self._survivors))
+            self._enough(table, "clients signed the survivors")
+            for v, (signature,) in table.items():
                 self._verify(v, signature, messages.SURVIVORS, messages.write(self._survivors))
         else:
-            self._take_survivors(body)
+            self._take_survivors(table)
         half = shamir.SHARE_BYTES
         answer = {
             v: [pair[half:] if v in self._survivors else pair[:half]]
@@ -210,15 +229,12 @@ class Client:
 
     # --- what it checks ---------------------------------------------------------------------------
 
-    def _take_survivors(self, body: bytes) -> None:
-        self._survivors = list(self._table(body, []))
+    def _take_survivors(self, table: dict[int, list[bytes]]) -> None:
+        self._survivors = list(table)
         self._among(self._survivors, set(self._shares))
         self._enough(self._survivors, "clients survived")
         if self._own not in self._survivors:
             raise Refused("the server asks a client that it says has dropped out")
-
-    def _table(self, body: bytes, sizes: list[int]) -> dict[int, list[bytes]]:
-        return messages.read_table(body, self._parameters.clients, sizes)
 
     def _enough(self, clients, what: str) -> None:
         if len(clients) < self._parameters.threshold:

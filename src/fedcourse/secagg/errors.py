@@ -15,6 +15,13 @@ class Malformed(ProtocolError):
     """
 
 
+class TooLarge(Malformed):
+    """More bytes than any message of the round has. Nothing of it but its head was looked at.
+
+    Lesson: 09
+    """
+
+
 class WrongSession(ProtocolError):
     """A message of another session, or of one with other parameters.
 
@@ -51,14 +58,21 @@ class Tampered(ProtocolError):
 
 
 class Refused(ProtocolError):
-    """A client ends its part: what the server says or asks could cost someone their privacy.
+    """What the other side says or asks could cost someone their privacy.
+
+    Lesson: 09
+    """
+
+
+class WeakKey(Refused):
+    """A public key of small order: a secret that is agreed on with it is none.
 
     Lesson: 09
     """
 
 
 class Inconsistent(ProtocolError):
-    """Shares that do not add up to the secret their owner committed to.
+    """Too many wrong shares, or an owner whose shares are not of the secret it committed to.
 
     Lesson: 09
     """

@@ -11,11 +11,23 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedcourse.secagg import shamir
-from fedcourse.secagg.errors import Refused, Tampered
+from fedcourse.secagg.errors import Malformed, Tampered, WeakKey
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 SEAL_BYTES = 12 + 16  # what a seal adds: the nonce before, the tag behind
+
+# The coordinates of all points whose order divides 8. A private key is a multiple of 8 and takes
+# them to zero. Source: Bernstein 2006, Curve25519: New Diffie-Hellman Speed Records.
+SMALL_ORDER = frozenset(
+    (
+        0,
+        1,
+        shamir.PRIME - 1,
+        0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+        0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+    )
+)
 
 
 class PublicKeys(NamedTuple):
@@ -58,6 +70,26 @@ def public_key(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
+def check_public_key(key: bytes) -> None:
+    """Do nothing if others can work with a public key.
+
+    X25519 takes every 32 bytes. It ignores the highest bit, and the rest modulo a prime: the same
+    key has several spellings, of which this allows the one that `public_key` gives.
+
+    Raises:
+        WeakKey: It is of small order, in whatever spelling.
+        Malformed: It is another spelling of a key.
+
+    Source: RFC 7748, sections 5 and 6.1.
+    Lesson: 09
+    """
+    number = int.from_bytes(key, "little")
+    if number % 2**255 % shamir.PRIME in SMALL_ORDER:
+        raise WeakKey("a public key of small order")
+    if number >= shamir.PRIME:
+        raise Malformed("a public key in a spelling of its own")
+
+
 def pairwise_mask_key(private: bytes, own: PublicKeys, other: PublicKeys, context: bytes) -> bytes:
     """Return the key that only two clients can compute, the same for both of them.
 
@@ -71,7 +103,7 @@ def pairwise_mask_key(private: bytes, own: PublicKeys, other: PublicKeys, contex
         32 bytes.
 
     Raises:
-        Refused: The other's public key is one that gives everybody the same secret.
+        WeakKey: The other's public key is one that gives everybody the same secret.
 
     Lesson: 09
     """
@@ -96,7 +128,7 @@ def channel_key(
         32 bytes.
 
     Raises:
-        Refused: The other's public key is one that gives everybody the same secret.
+        WeakKey: The other's public key is one that gives everybody the same secret.
 
     Lesson: 09
     """
@@ -176,7 +208,7 @@ def _agree(private: bytes, public: bytes) -> bytes:
             X25519PublicKey.from_public_bytes(public)
         )
     except ValueError as error:  # the result would be all zeros, whatever the private key
-        raise Refused("a public key of small order") from error
+        raise WeakKey("a public key of small order") from error
 
 
 def _pair(first: PublicKeys, second: PublicKeys) -> bytes:

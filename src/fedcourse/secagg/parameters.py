@@ -7,8 +7,9 @@ import hashlib
 
 import msgpack
 
-PROTOCOL = b"fedcourse secure aggregation 1"
+PROTOCOL = b"fedcourse secure aggregation 2"
 SERVER = 0  # clients count from 1: a share's index must not be 0
+MOST_CLIENTS = 2**16 - 1  # an index has two bytes
 
 
 class Round(enum.IntEnum):
@@ -75,8 +76,8 @@ class Parameters:
             raise ValueError(
                 f"session={self.session!r} must be 16 bytes or more, such as os.urandom(32)."
             )
-        if not 2 <= self.clients <= 65_535:
-            raise ValueError(f"clients={self.clients} must be from 2 to 65,535.")
+        if not 2 <= self.clients <= MOST_CLIENTS:
+            raise ValueError(f"clients={self.clients} must be from 2 to {MOST_CLIENTS:,}.")
         smallest = smallest_threshold(self.clients, self.active)
         if not smallest <= self.threshold <= self.clients:
             against = "an active adversary" if self.active else "an honest server"

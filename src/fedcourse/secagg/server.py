@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fedcourse.secagg import keys, masks, messages, modular, shamir
+from fedcourse.secagg import correction, forms, keys, masks, messages, modular, shamir
 from fedcourse.secagg.errors import (
     BelowThreshold,
     Duplicate,
     Inconsistent,
     Malformed,
+    ProtocolError,
     UnknownSender,
     WrongRound,
 )
@@ -22,7 +23,8 @@ class Server:
 
     Clients' messages go into `receive`, in any order. `advance` ends a round: it gives the messages
     of the next one, for each client that is still there. After the last round, `total` gives the
-    sum over `survivors`.
+    sum over `survivors`. What is no `ProtocolError`, such as a keyboard's interrupt while a message
+    is taken, ends the session.
 
     Args:
         parameters: The session's.
@@ -55,11 +57,20 @@ class Server:
         self._received: dict[int, object] = {}
         self._survivors: dict[int, bytes] = {}  # their commitments
         self._sum = np.zeros(parameters.length, modular.word(parameters.bits))
+        self._liars: dict[int, int] = {}
 
     @property
     def survivors(self) -> list[int]:
         """Whose vectors are in the sum; nobody's before round MASK has ended."""
         return list(self._survivors)
+
+    @property
+    def liars(self) -> dict[int, int]:
+        """Clients who gave a wrong share, and of whose secret; known once `total` was called.
+
+        How sure that is, see `correction.Holders`.
+        """
+        return dict(self._liars)
 
     def receive(self, message: bytes) -> int:
         """Take a client's message and return the client's index.
@@ -82,7 +93,14 @@ class Server:
             Round.CONSISTENCY: self._take_signature,
             Round.UNMASK: self._take_unmasking,
         }[self._round]
-        self._received[client] = take(client, body)
+        sizes = forms.strings(self._parameters, self._round, client)
+        try:
+            self._received[client] = take(client, body, sizes)
+        except ProtocolError:
+            raise
+        except BaseException:  # nobody knows how far it came
+            self._round = None
+            raise
         return client
 
     def advance(self) -> dict[int, bytes]:
@@ -109,35 +127,55 @@ class Server:
     def total(self) -> np.ndarray:
         """Take the masks away and return the sum of the survivors' vectors, modulo 2^bits.
 
+        Wrong shares are left out, and `liars` says whose they were: there is a sum wherever few
+        enough were wrong for `correction.Holders`. The sum is right whoever lied about shares.
+
         Raises:
             BelowThreshold: Too few clients sent shares. There is no sum.
-            Inconsistent: The shares were wrong. There is no sum.
+            Inconsistent: Too many shares were wrong, or a client shared another secret than it
+                committed to. There is no sum.
             WrongRound: The last round has not begun, or the sum was given before.
         """
         if self._round is not Round.UNMASK:
             raise WrongRound("the sum comes after the last round, once")
         self._enough()
         self._round = None
-        holders = sorted(self._received)[: self._parameters.threshold]
-        weights = shamir.weights_at_zero(holders)
         length, bits = self._parameters.length, self._parameters.bits
-        for owner in self._sharers:
-            number = sum(weights[v] * self._received[v][owner] for v in holders) % shamir.PRIME
-            secret = number.to_bytes(shamir.SHARE_BYTES, "little")
+        for owner, secret in self._secrets().items():
             if owner in self._survivors:
-                if masks.commitment(secret, self._context) != self._survivors[owner]:
-                    raise Inconsistent(f"the shares of client {owner}'s seed are wrong")
                 key = masks.self_mask_key(secret, self._context)
                 self._sum -= masks.expand(key, length, bits)
                 continue
             me = self._everyone[owner]
-            if keys.public_key(secret) != me.mask:
-                raise Inconsistent(f"the shares of client {owner}'s mask key are wrong")
             for survivor in self._survivors:
                 key = keys.pairwise_mask_key(secret, me, self._everyone[survivor], self._context)
                 # what the one who left would have sent cancels what the survivor did send
                 masks.add_pairwise(self._sum, masks.expand(key, length, bits), owner, survivor)
         return modular.reduce(self._sum, bits)
+
+    def _secrets(self) -> dict[int, bytes]:
+        """Return by client its seed if it survived, else its mask key."""
+        holders = correction.Holders(sorted(self._received), self._parameters.threshold)
+        found = {}
+        for owner in self._sharers:
+            shares = {v: self._received[v][owner] for v in sorted(self._received)}
+            secret = holders.secret(owner, shares, lambda s, owner=owner: self._is_right(owner, s))
+            self._liars = holders.caught
+            if secret is None:
+                what = "seed" if owner in self._survivors else "mask key"
+                raise Inconsistent(
+                    f"the shares of client {owner}'s {what} are wrong: client {owner} dealt others "
+                    f"than it committed to, or more than {holders.most_wrong} of {len(shares)} "
+                    f"clients gave others than they were dealt. Caught before that: {self._liars}"
+                )
+            found[owner] = _bytes(secret)
+        return found
+
+    def _is_right(self, owner: int, secret: int) -> bool:
+        """Say whether a number is the secret that a client committed to."""
+        if owner in self._survivors:
+            return masks.commitment(_bytes(secret), self._context) == self._survivors[owner]
+        return keys.public_key(_bytes(secret)) == self._everyone[owner].mask
 
     def _enough(self) -> None:
         if len(self._received) < self._parameters.threshold:
@@ -149,13 +187,14 @@ class Server:
 
     # --- what it takes ----------------------------------------------------------------------------
 
-    def _take_keys(self, client: int, body: bytes) -> tuple[keys.PublicKeys, list[bytes]]:
-        sizes = [keys.KEY_BYTES] * 2 + [keys.SIGNATURE_BYTES] * self._parameters.active
+    def _take_keys(self, client: int, body: bytes, sizes) -> tuple[keys.PublicKeys, list[bytes]]:
         channel, mask, *signature = messages.read_strings(body, sizes)
         public = keys.PublicKeys(client, channel, mask)
         known = {key for other, _ in self._received.values() for key in other[1:]}
         if channel == mask or known & {channel, mask}:
             raise Duplicate(f"client {client} advertises keys that are in use")
+        for key in (channel, mask):
+            keys.check_public_key(key)  # else every other client would have to end its part
         for each in signature:
             keys.verify(
                 self._registry[client],
@@ -166,12 +205,11 @@ class Server:
             )
         return public, signature
 
-    def _take_shares(self, client: int, body: bytes) -> dict[int, list[bytes]]:
-        return self._table_for(set(self._everyone) - {client}, body, messages.SHARES_BYTES)
+    def _take_shares(self, client: int, body: bytes, sizes) -> dict[int, list[bytes]]:
+        return self._table_for(set(self._everyone) - {client}, body, sizes)
 
-    def _take_masked(self, client: int, body: bytes) -> bytes:
+    def _take_masked(self, client: int, body: bytes, sizes) -> bytes:
         length, bits = self._parameters.length, self._parameters.bits
-        sizes = [modular.packed_bytes(length, bits), keys.KEY_BYTES]
         packed, commitment = messages.read_strings(body, sizes)
         try:
             vector = modular.unpack(packed, length, bits)
@@ -180,18 +218,18 @@ class Server:
         self._sum += vector
         return commitment
 
-    def _take_signature(self, client: int, body: bytes) -> list[bytes]:
-        (signature,) = messages.read_strings(body, [keys.SIGNATURE_BYTES])
+    def _take_signature(self, client: int, body: bytes, sizes) -> list[bytes]:
+        (signature,) = messages.read_strings(body, sizes)
         signed = messages.write(list(self._survivors))
         keys.verify(self._registry[client], signature, self._context, messages.SURVIVORS, signed)
         return [signature]
 
-    def _take_unmasking(self, client: int, body: bytes) -> dict[int, int]:
-        table = self._table_for(set(self._sharers), body, shamir.SHARE_BYTES)
+    def _take_unmasking(self, client: int, body: bytes, sizes) -> dict[int, int]:
+        table = self._table_for(set(self._sharers), body, sizes)
         return {owner: int.from_bytes(share, "little") for owner, (share,) in table.items()}
 
-    def _table_for(self, owners: set[int], body: bytes, size: int) -> dict[int, list[bytes]]:
-        table = messages.read_table(body, self._parameters.clients, [size])
+    def _table_for(self, owners: set[int], body: bytes, sizes) -> dict[int, list[bytes]]:
+        table = messages.read_table(body, self._parameters.clients, sizes)
         if set(table) != owners:
             raise Malformed(f"shares for clients {sorted(table)} instead of {sorted(owners)}")
         return table
@@ -215,3 +253,7 @@ class Server:
 
     def _pass_signatures(self, here: list[int]) -> dict[int, bytes]:
         return dict.fromkeys(here, messages.write_table(self._received))
+
+
+def _bytes(secret: int) -> bytes:
+    return secret.to_bytes(shamir.SHARE_BYTES, "little")

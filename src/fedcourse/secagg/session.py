@@ -29,6 +29,9 @@ class Enrolment(NamedTuple):
     signing_keys: dict[int, Ed25519PrivateKey]
     registry: dict[int, Ed25519PublicKey]
 
+    def __repr__(self) -> str:
+        return f"Enrolment(clients={len(self.link_keys)})"  # no keys in logs and notebooks
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:

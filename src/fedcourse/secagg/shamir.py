@@ -38,7 +38,7 @@ def share(secret: int, threshold: int, indices: Sequence[int]) -> dict[int, int]
         raise ValueError(f"threshold={threshold} must be from 1 to {len(indices)}, the indices.")
     _check(indices)
     coefficients = [secret] + [secrets.randbelow(PRIME) for _ in range(threshold - 1)]
-    return {index: _value_at(index, coefficients) for index in indices}
+    return {index: value_at(index, coefficients) for index in indices}
 
 
 def reconstruct(shares: Mapping[int, int]) -> int:
@@ -81,8 +81,11 @@ def weights_at_zero(indices: Sequence[int]) -> dict[int, int]:
     return weights
 
 
-def _value_at(place: int, coefficients: Sequence[int]) -> int:
-    """Return c0 + c1 x + c2 x² + … by Horner's rule."""
+def value_at(place: int, coefficients: Sequence[int]) -> int:
+    """Return c0 + c1 x + c2 x² + … modulo PRIME, by Horner's rule.
+
+    Lesson: 09
+    """
     value = 0
     for coefficient in reversed(coefficients):
         value = (value * place + coefficient) % PRIME

@@ -1,6 +1,6 @@
-"""How many bytes a session costs a client, from messages of the real form with nothing in them."""
+"""How many bytes a session costs a client, before there is one."""
 
-from fedcourse.secagg import keys, messages, modular, shamir
+from fedcourse.secagg import forms
 from fedcourse.secagg.parameters import SERVER, Parameters, Round
 
 
@@ -9,36 +9,14 @@ def bytes_of_client(parameters: Parameters, index: int = 1) -> tuple[int, int]:
 
     Lesson: 09
     """
-    everyone = range(1, parameters.clients + 1)
-    signature = [bytes(keys.SIGNATURE_BYTES)] * parameters.active
-    public = [bytes(keys.KEY_BYTES)] * 2 + signature
-    shares = {v: [bytes(messages.SHARES_BYTES)] for v in everyone if v != index}
-    masked = bytes(modular.packed_bytes(parameters.length, parameters.bits))
-    up = {
-        Round.ADVERTISE: messages.write(public),
-        Round.SHARE: messages.write_table(shares),
-        Round.MASK: messages.write([masked, bytes(keys.KEY_BYTES)]),
-        Round.CONSISTENCY: messages.write(signature),
-        Round.UNMASK: messages.write_table({v: [bytes(shamir.SHARE_BYTES)] for v in everyone}),
-    }
-    survivors = messages.write_table({v: [] for v in everyone})
-    down = {
-        Round.SHARE: messages.write_table(dict.fromkeys(everyone, public)),
-        Round.MASK: messages.write_table(shares),
-        Round.CONSISTENCY: survivors,
-        Round.UNMASK: survivors,
-    }
-    if parameters.active:
-        down[Round.UNMASK] = messages.write_table(dict.fromkeys(everyone, signature))
-    link = messages.Link(bytes(keys.KEY_BYTES), index, parameters)
-    return tuple(
-        sum(
-            len(link.seal(sender, current, bodies[current]))
-            for current in parameters.rounds
-            if current in bodies
+    sent, received = (
+        sum(forms.most_bytes(parameters, index, current, sender) for current in rounds)
+        for sender, rounds in (
+            (index, parameters.rounds),
+            (SERVER, [each for each in parameters.rounds if each is not Round.ADVERTISE]),
         )
-        for sender, bodies in ((index, up), (SERVER, down))
     )
+    return sent, received
 
 
 def paper_bytes(clients: int, length: int, value_bits: int) -> float:
