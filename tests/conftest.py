@@ -18,6 +18,9 @@ import pytest
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+LONG = 300  # seconds: against waiting without end, and no measure of anything
+
+
 def fresh_environment(**more):
     """The environment without what `import fedcourse` put there in this process."""
     ours = ("TF_USE_LEGACY_KERAS", "TF_CPP_MIN_LOG_LEVEL", "TF_ENABLE_ONEDNN_OPTS")
@@ -28,22 +31,20 @@ def fresh_environment(**more):
 def python():
     """Run Python on its own: `python("-c", code)`; what it says goes through files, not pipes."""
 
-    def run(*arguments, timeout=120, **environment):
+    def run(*arguments, **environment):
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            begun = time.monotonic()
             status = subprocess.run(
                 [sys.executable, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 env=fresh_environment(**environment),
-                timeout=timeout,
+                timeout=LONG,
             ).returncode
-            seconds = time.monotonic() - begun
             out.seek(0)
             err.seek(0)
             return types.SimpleNamespace(
-                status=status, out=out.read().decode(), err=err.read().decode(), seconds=seconds
+                status=status, out=out.read().decode(), err=err.read().decode()
             )
 
     return run
@@ -103,12 +104,14 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def comes_true(condition, seconds=10):
-    """Give processes time to appear, stop or go; say whether they did."""
+def comes_true(condition, seconds=LONG):
+    """Wait for a state, for as long as a slow machine may need; say whether it came."""
     until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)
-    return condition()
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def weights_gap(one, other):
