@@ -8,14 +8,18 @@ function does nothing where the piece it stands in for is there.
 """
 
 import contextlib
+import ctypes
 import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
 import os
+import pathlib
+import re
 import sys
-import tempfile
+import threading
 import types
+import warnings
 from collections.abc import Callable, Iterator
 
 INSTALL = (
@@ -27,16 +31,37 @@ INSTALL = (
 def apply() -> None:
     """Prepare this process so that `import tensorflow_federated` works.
 
+    Where TFF is not installed, importing it says how to install it, and nothing else is changed.
+
     Raises:
-        ImportError: TFF is not installed, or TensorFlow was imported first with Keras 3.
+        ImportError: TensorFlow was imported first, and its Keras 3 used.
 
     Lesson: 03
     """
-    if importlib.util.find_spec("tensorflow_federated") is None:
-        raise ImportError(
-            "TensorFlow Federated is not installed. Its own requirements can no longer be met, so "
-            f"install it without them:\n    {INSTALL}\n(Linux on x86-64, or Colab.)"
+    if not _missing():
+        prepare()
+    around_import("tensorflow_federated", before=_prepare_or_say_how, after=repair)
+
+
+def _missing() -> list[str]:
+    """Name the packages of TFF's that are not installed."""
+    names = [pin.split("==")[0].replace("-", "_") for pin in INSTALL.split() if "==" in pin]
+    return [name for name in names if importlib.machinery.PathFinder.find_spec(name) is None]
+
+
+def _prepare_or_say_how() -> None:
+    if missing := _missing():
+        raise ModuleNotFoundError(
+            "TensorFlow Federated is not installed, or not all of it. Its own requirements can no "
+            f"longer be met, so install it without them:\n    {INSTALL}\n"
+            f"(Linux on x86-64, or Colab. Not found: {', '.join(missing)}.)",
+            name=missing[0],
         )
+    prepare()
+
+
+def prepare() -> None:
+    """Apply what must be there before TFF is imported, and partly before TensorFlow is."""
     quiet_tensorflow()
     use_onednn()
     use_keras_2()
@@ -44,14 +69,23 @@ def apply() -> None:
     do_without_vizier()
     do_without_estimators()
     do_without_pruning()
-    after_import("tensorflow_federated", repair)
 
 
 def repair() -> None:
-    """Apply what needs TFF's own modules: called once, right after TFF was imported."""
-    nest_deeply()
-    quiet_graphs()
-    trace_plainly()
+    """Apply what needs TFF's own modules: called once, right after TFF was imported.
+
+    These functions replace private parts of TensorFlow and TFF. A release without such a part works
+    all the same, more slowly or with more words: hence a warning.
+    """
+    for improve in (nest_deeply, quiet_graphs, restore_keras, trace_plainly):
+        try:
+            improve()
+        except Exception as error:
+            warnings.warn(
+                f"This release of TensorFlow or TFF is not the one that {improve.__name__} of "
+                f"fedcourse.compat is made for: {type(error).__name__}: {error}",
+                stacklevel=2,
+            )
     importlib.import_module("fedcourse.runtime")  # from here on, workers are its own
 
 
@@ -84,11 +118,17 @@ def use_keras_2() -> None:
     """
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow and not tensorflow.keras.Model.__module__.startswith("tf_keras"):
+    if tensorflow is None:
+        return
+    if not tensorflow.keras.Model.__module__.startswith("tf_keras"):
         raise ImportError(
             "`tf.keras` is already Keras 3 here, and TFF needs Keras 2. Restart the kernel and "
             "put `import fedcourse` before `import tensorflow`."
         )
+    # `from tensorflow.keras import …` finds Keras along a path that was laid by the first import.
+    keras = pathlib.Path(tensorflow.keras.__file__).parents[1]
+    if str(keras) not in tensorflow.__path__:
+        tensorflow.__path__.insert(0, str(keras))
 
 
 def do_without_jax() -> None:
@@ -196,30 +236,31 @@ def _stand_in(module: str, function: str, message: str) -> None:
 # --- after TFF was imported -----------------------------------------------------------------------
 
 
-def after_import(name: str, action: Callable[[], None]) -> None:
-    """Call `action` once module `name` has been imported; at once where it already is."""
+def around_import(name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
+    """Call `before` and `after` when module `name` is imported; `after` at once where it is."""
     if name in sys.modules:
-        action()
+        after()
     elif not any(getattr(finder, "name", None) == name for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport(name, action))
+        sys.meta_path.insert(0, _AroundImport(name, before, after))
 
 
-class _AfterImport:
-    """An import finder that finds what Python would, and calls back when it has run."""
+class _AroundImport:
+    """An import finder that finds what Python would, and calls back before and after."""
 
-    def __init__(self, name: str, action: Callable[[], None]):
-        self.name, self.action = name, action
+    def __init__(self, name: str, before: Callable[[], None], after: Callable[[], None]):
+        self.name, self.before, self.after = name, before, after
 
     def find_spec(self, name, path=None, target=None):
         if name != self.name:
             return None
+        self.before()
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec:
             run = spec.loader.exec_module
 
             def run_then_act(module):
                 run(module)
-                self.action()
+                self.after()
 
             spec.loader.exec_module = run_then_act
         return spec
@@ -287,11 +328,18 @@ def nest_deeply() -> None:
         proto.block.result.CopyFrom(block.result.proto)
         return proto
 
-    building_blocks.Selection._proto = selection
-    building_blocks.Struct._proto = struct
-    building_blocks.Call._proto = call
-    building_blocks.Lambda._proto = function
-    building_blocks.Block._proto = block_of_locals
+    _replace(building_blocks.Selection, "_proto", selection)
+    _replace(building_blocks.Struct, "_proto", struct)
+    _replace(building_blocks.Call, "_proto", call)
+    _replace(building_blocks.Lambda, "_proto", function)
+    _replace(building_blocks.Block, "_proto", block_of_locals)
+
+
+def _replace(owner: object, name: str, new: object) -> object:
+    """Put `new` in the place of an attribute that must be there; return the old one."""
+    old = getattr(owner, name)
+    setattr(owner, name, new)
+    return old
 
 
 def trace_plainly() -> None:
@@ -314,44 +362,54 @@ def trace_plainly() -> None:
 
 
 def quiet_graphs() -> None:
-    """Hide what TensorFlow says, whatever the log level, of the graphs TFF hands it.
+    """Hide what TensorFlow says of the graphs TFF hands it.
 
-    Its graph optimiser writes of what it did and of what it left as it was, and an older pass one
-    line more in a process's first session; its Python side warns of functions traced anew and of
-    tensors that are not used, which is TFF's way of working. A graph that cannot run is a Python
-    exception, and stays one.
+    Its graph optimiser writes of what it did and of what it left as it was; its Python side warns
+    of functions traced anew and of tensors that are not used, which is TFF's way of working. A
+    graph that cannot run is a Python exception, and stays one.
+
+    The optimiser logs through the library Abseil, which has the levels of `TF_CPP_MIN_LOG_LEVEL`
+    and does not read them: it is told here.
     """
     import tensorflow as tf
-    from tensorflow_federated.python.core.environments.tensorflow_backend import graph_optimizations
 
     tf.get_logger().setLevel("ERROR")
     tf.get_logger().addFilter(lambda record: "Object was never used" not in record.getMessage())
-    optimizer = graph_optimizations.tf_optimizer
-
-    def optimize_graph(*args: object) -> object:
-        with _stderr_without(*_CHATTER):
-            return optimizer.OptimizeGraph(*args)
-
-    graph_optimizations.tf_optimizer = types.SimpleNamespace(OptimizeGraph=optimize_graph)
-    with _stderr_without(*_CHATTER), tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        session.run(tf.constant(0))
+    options = pathlib.Path(tf.sysconfig.get_include(), "absl/base/options.h").read_text()
+    release = re.search(r"lts_\d+", options)[0]  # is part of the names of its functions
+    library = ctypes.CDLL("libtensorflow_framework.so.2")
+    set_level = f"_ZN4absl{len(release)}{release}14SetMinLogLevelENS0_18LogSeverityAtLeastE"
+    getattr(library, set_level)(int(os.environ["TF_CPP_MIN_LOG_LEVEL"]))
 
 
-_CHATTER = (b"I0000", b"W0000", b"E0000", b"WARNING: All log messages before absl::")
+def restore_keras() -> None:
+    """Undo what Keras 2 does to its classes inside a graph, when the graph is left.
 
+    A network that is made inside a graph of TFF's turns the classes it shares with all networks
+    into those of TensorFlow 1, and nothing turns them back: networks made before would fail in
+    `predict`, `fit` and `get_weights`.
+    """
+    import tensorflow as tf
+    from tf_keras.src.utils import version_utils
 
-@contextlib.contextmanager
-def _stderr_without(*prefixes: bytes) -> Iterator[None]:
-    """Drop the lines C++ writes to standard error meanwhile if they start with a prefix."""
-    with tempfile.TemporaryFile() as held:
-        kept = os.dup(2)
-        os.dup2(held.fileno(), 2)
+    changed = threading.local()
+
+    def swap_class(cls, v2_cls, v1_cls, use_v2):
+        before = cls.__bases__
+        swapped = swap(cls, v2_cls, v1_cls, use_v2)
+        if not use_v2 and cls.__bases__ != before:
+            vars(changed).setdefault("bases", {}).setdefault(cls, before)
+        return swapped
+
+    @contextlib.contextmanager
+    def as_default(graph: tf.Graph) -> Iterator[tf.Graph]:
         try:
-            yield
+            with enter(graph) as entered:
+                yield entered
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            for line in held:
-                if not line.startswith(prefixes):
-                    os.write(2, line)
+            if vars(changed) and tf.executing_eagerly():
+                for cls, bases in vars(changed).pop("bases").items():
+                    cls.__bases__ = bases
+
+    swap = _replace(version_utils, "swap_class", swap_class)
+    enter = _replace(tf.Graph, "as_default", as_default)
