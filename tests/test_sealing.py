@@ -192,3 +192,17 @@ def test_a_worker_ends_with_the_thread_that_started_it(tmp_path):
     assert comes_true(lambda: started[0].poll() is not None)
     assert started[0].returncode == -9
     assert not psutil.pid_exists(started[0].pid)
+
+
+def test_what_has_lost_its_parent_does_not_become_a_worker(monkeypatch):
+    """Linux ends a process with its parent only from when it was asked to."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: 0)  # the parent of nobody
+        orphan = sealing._spawn(
+            (sealing._LAUNCH, sealing._BECOME),
+            "/bin/echo",
+            ["echo", "here"],
+            stdout=subprocess.PIPE,
+        )
+    assert orphan.communicate()[0] == b""
+    assert orphan.returncode == 1

@@ -26,11 +26,14 @@ _OPEN, _SEALED = b"\0[::]:\0", b"\0unix:\0"
 _USUAL_PLACE = 195_424_647  # of _OPEN in TFF 0.87.0; in another build it is looked for
 _PEEK, _POKE, _DETACH = 2, 5, 17  # requests of ptrace
 
-# What will become the worker asks Linux to end it when its parent ends (PR_SET_PDEATHSIG). Traced
-# (PTRACE_TRACEME), it stops when it has become the worker.
-_LAUNCH = "import ctypes, os, sys; linux = ctypes.CDLL(None); linux.prctl(1, 9)"
+# What will become the worker asks Linux to end it when its parent ends (PR_SET_PDEATHSIG), and ends
+# itself if that has happened. Traced (PTRACE_TRACEME), it stops when it has become the worker.
+_LAUNCH = (
+    "import ctypes, os, sys; linux = ctypes.CDLL(None); linux.prctl(1, 9); "
+    "_, parent, program, *command = sys.argv; os.getppid() == int(parent) or sys.exit(1)"
+)
 _TRACED = "linux.ptrace(0, 0, 0, 0) and sys.exit(1)"
-_BECOME = "os.execv(sys.argv[1], sys.argv[2:])"
+_BECOME = "os.execv(program, command)"
 
 
 def start(
@@ -147,6 +150,5 @@ def _spawn(
     steps: tuple[str, ...], program: object, command: list[str], **settings: object
 ) -> subprocess.Popen:
     """Start Python, whose last step is to become the program."""
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", "; ".join(steps), str(program), *command], **settings
-    )
+    python = [sys.executable, "-I", "-S", "-c", "; ".join(steps)]
+    return subprocess.Popen([*python, str(os.getpid()), str(program), *command], **settings)
