@@ -6,28 +6,29 @@ SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-LESSONS := notebooks/*.ipynb
 
-.PHONY: help run lab test quick test-colab notebooks lint workflows site lock release bench growth rounds-to-target secagg-bench privacy clean
+.PHONY: help run lab test quick test-colab test-real notebooks lint workflows site lock release bench growth rounds-to-target secagg-bench privacy clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(READY) ## run every lesson; executed copies and figures go to build/
-	@$(BIN)/python tools/notebooks.py $(LESSONS) --into build
+run: $(READY) ## run every lesson, or LESSON=04; executed copies and figures go to build/
+	@$(BIN)/python tools/notebooks.py $(LESSON) --into build
 
 lab: $(READY) ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-# Tests and stored outputs use the data every machine has.
+# Tests and stored outputs use the data every machine has; in tests a claim that fails is an error.
 test quick test-colab notebooks: export FEDCOURSE_SOURCE = embedded
+test: export FEDCOURSE_CLAIMS = raise
 
+TWO := --numprocesses 2
 test: lint ## all tests: style, units, and every lesson from top to bottom
-	$(BIN)/pytest -m "not colab"
-	$(BIN)/pytest --nbval-lax --nbval-cell-timeout 900 --numprocesses 2 --dist loadscope $(LESSONS)
+	$(BIN)/pytest -m "not colab" $(TWO) --dist loadfile
+	$(BIN)/pytest --nbval-lax --nbval-cell-timeout 900 $(TWO) --dist loadscope --no-loadscope-reorder $$($(BIN)/python tools/notebooks.py --order)
 
 quick: lint ## the tests that take seconds
-	$(BIN)/pytest -m "not slow and not colab"
+	$(BIN)/pytest -m "not slow and not colab" $(TWO) --dist loadfile
 
 lint: $(READY) workflows ## check the style of code and notebooks
 	$(BIN)/ruff check
@@ -45,11 +46,15 @@ workflows: $(READY) ## check what GitHub reads: workflows, forms, citation
 site: $(READY) ## render the stored lessons as web pages in build/site
 	@$(BIN)/python tools/site.py
 
-test-colab: $(READY) ## run every lesson in a replica of Colab
-	$(BIN)/pytest -m colab -s tests/test_colab.py
+test-colab: $(READY) ## run every lesson in a replica of Colab: quick knobs, then turned ones
+	$(BIN)/pytest -m colab $(TWO) --dist load tests/test_colab.py
 
-notebooks: $(READY) ## run every lesson and store its outputs in place
-	@$(BIN)/python tools/notebooks.py $(LESSONS)
+test-real: $(READY) ## hold every lesson's claims against real writers; FEDCOURSE_REAL_WRITERS=file
+	@$(BIN)/python tools/real_writers.py build/real.sqlite
+	@FEDCOURSE_SOURCE=$(CURDIR)/build/real.sqlite $(BIN)/python tools/notebooks.py $(LESSON) --into build/real --record real
+
+notebooks: $(READY) ## run every lesson, or LESSON=04, and store its outputs in place
+	@$(BIN)/python tools/notebooks.py $(LESSON) --record embedded
 
 bench: $(READY) ## seconds per round here, in a plain loop, and in four other frameworks
 	@$(BIN)/python benchmarks/bench.py

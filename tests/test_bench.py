@@ -19,7 +19,7 @@ import psutil
 import pytest
 import report
 import workload
-from conftest import comes_true
+from conftest import comes_true, fresh_environment
 from engine import Engine, EngineError, environment, python_for
 
 CANNED = {
@@ -159,7 +159,7 @@ def test_environment_is_without_what_the_import_adds():
     said = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT / "benchmarks",
-        env=environment(),
+        env=fresh_environment(),
         capture_output=True,
         text=True,
         check=True,
@@ -169,12 +169,14 @@ def test_environment_is_without_what_the_import_adds():
 
 # --- engines --------------------------------------------------------------------------------------
 
+ENGINES = str(ROOT / "benchmarks" / "engines")
+SLEEP = f"1000.{os.getpid()}"  # seconds that nobody else on this machine sleeps
 ECHO = """
 import subprocess, sys, time
 sys.path.insert(0, {engines!r})
 from line import Line, Workload
 work = Workload(sys.argv[1])
-child = subprocess.Popen(["sleep", "1000"], start_new_session={apart})
+child = subprocess.Popen(["sleep", {sleep!r}], start_new_session={apart})
 line = Line("3.1")
 while (number := line.next_round(lambda: work.weights)) is not None:
     time.sleep(0.01)
@@ -189,7 +191,9 @@ def engine(work, tmp_path, monkeypatch):
     started = []
 
     def start(dies=-1, apart=False):
-        script = ECHO.format(engines=str(ROOT / "benchmarks" / "engines"), dies=dies, apart=apart)
+        script = ECHO.format(
+            engines=str(ROOT / "benchmarks" / "engines"), sleep=SLEEP, dies=dies, apart=apart
+        )
         (tmp_path / "run_echo.py").write_text(script)
         monkeypatch.setattr("engine.SCRIPTS", tmp_path)
         engine = Engine("echo", sys.executable, work, environment(), tmp_path / "log")
@@ -203,7 +207,7 @@ def engine(work, tmp_path, monkeypatch):
 
 def sleepers():
     """The processes that test engines have started."""
-    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "1000"]]
+    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", SLEEP]]
 
 
 def sleepers_become(count):
@@ -216,10 +220,10 @@ def stands_still(engine):
 
 def test_engine_runs_rounds_in_blocks_and_saves(engine, work, tmp_path):
     echo = engine()
-    assert echo.version(30) == "3.1"
-    assert len(echo.run(2, 30)) == 2
-    assert len(echo.run(1, 30)) == 1
-    echo.save(tmp_path / "weights.npz", 30)
+    assert echo.version(300) == "3.1"
+    assert len(echo.run(2, 300)) == 2
+    assert len(echo.run(1, 300)) == 1
+    echo.save(tmp_path / "weights.npz", 300)
     with np.load(tmp_path / "weights.npz") as saved, np.load(work) as npz:
         assert np.array_equal(saved["arr_4"], npz["weights_4"])
 
@@ -228,7 +232,7 @@ def test_engine_runs_rounds_in_blocks_and_saves(engine, work, tmp_path):
 def test_nothing_is_left_when_an_engine_ends(engine, apart):
     before = len(sleepers())
     echo = engine(apart=apart)
-    echo.version(30)
+    echo.version(300)
     assert sleepers_become(before + 1)
     echo.end()
     assert sleepers_become(before)
@@ -236,20 +240,20 @@ def test_nothing_is_left_when_an_engine_ends(engine, apart):
 
 def test_halted_engine_stands_still_and_goes_on(engine):
     echo = engine()
-    echo.version(30)
+    echo.version(300)
     echo.halt()
     assert stands_still(echo)
     with echo.awake():
-        assert len(echo.run(2, 30)) == 2
+        assert len(echo.run(2, 300)) == 2
     assert stands_still(echo)
 
 
 def test_engine_ends_with_its_driver(engine):
     before = len(sleepers())
     echo = engine()
-    echo.version(30)
+    echo.version(300)
     echo._line.shutdown(socket.SHUT_RDWR)  # as Linux does when the driver is killed
-    assert echo._process.wait(10) == -signal.SIGKILL
+    assert echo._process.wait(300) == -signal.SIGKILL
     assert sleepers_become(before)
 
 
@@ -263,14 +267,14 @@ def test_environment_that_pip_cannot_make_is_reported(tmp_path, monkeypatch):
 
 def test_dead_engine_says_its_last_words(engine):
     echo = engine(dies=1)
-    echo.version(30)
+    echo.version(300)
     with pytest.raises(EngineError, match=r"status 1(.|\n)*cannot go on"):
-        echo.run(3, 30)
+        echo.run(3, 300)
 
 
 def test_silent_engine_is_given_up(engine):
     echo = engine()
-    echo.version(30)
+    echo.version(300)
     echo.halt()
     with pytest.raises(EngineError, match="no answer in"):
         echo.run(1, timeout=0.2)
@@ -278,7 +282,9 @@ def test_silent_engine_is_given_up(engine):
 
 def test_engine_that_fails_is_reported_and_the_others_go_on(work, tmp_path, monkeypatch, capsys):
     for name, dies in (("fedjax", 2), ("pfl", -1)):
-        script = ECHO.format(engines=str(ROOT / "benchmarks" / "engines"), dies=dies, apart=False)
+        script = ECHO.format(
+            engines=str(ROOT / "benchmarks" / "engines"), sleep=SLEEP, dies=dies, apart=False
+        )
         (tmp_path / f"run_{name}.py").write_text(script)
     monkeypatch.setattr("engine.SCRIPTS", tmp_path)
     monkeypatch.setattr(bench, "BUILD", tmp_path)

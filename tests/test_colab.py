@@ -1,5 +1,10 @@
-"""Every lesson as on Colab: its own Setup cell, in a kernel with the packages Colab has."""
+"""Every lesson as on Colab: its own Setup cell, in a kernel with the packages Colab has.
 
+First all of it with its quick knobs; then, in the same kernel, each turned setting from Knobs on.
+"""
+
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -8,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import jupyter_client
@@ -15,6 +21,7 @@ import nbclient
 import nbformat
 import psutil
 import pytest
+from conftest import missing, tool
 
 pytestmark = pytest.mark.colab
 
@@ -22,12 +29,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 REQUIREMENTS = ROOT / "tests" / "colab" / "requirements.txt"
 
-# Scripts and `activate` name the folder that an environment was made in. So it is made in
-# RUNTIME, moved to PRISTINE, and each lesson gets a copy of that (of links: seconds) in RUNTIME.
-PRISTINE = ROOT / "build" / "colab" / "pristine"
-RUNTIME = ROOT / "build" / "colab" / "runtime"
+COLAB = ROOT / "build" / "colab"
+PRISTINE = COLAB / "pristine"
+RECIPE = COLAB / "recipe"  # what PRISTINE was made from, once it is complete
+# Each lesson gets a copy of PRISTINE, of links: seconds. Two lessons at a time need two.
+RUNTIME = COLAB / f"runtime-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 PYTHON = RUNTIME / "bin" / "python"
-RECIPE = ROOT / "build" / "colab" / "recipe"  # what PRISTINE was made from, once it is complete
 
 SETUP_ADDS = {
     "tensorflow-federated": "tensorflow_federated",
@@ -46,12 +53,14 @@ NOTE = "Note: you may need to restart the kernel to use updated packages."  # IP
 def pristine():
     python, version = find_python()
     if python is None:
-        pytest.skip("Colab has Python 3.13, and this machine has none that runs (PATH, pyenv)")
+        missing("Colab has Python 3.13, and this machine has none that runs (PATH, pyenv)")
     recipe = hashlib.sha256(f"{version} {REQUIREMENTS.read_text()}".encode()).hexdigest()
-    if not RECIPE.exists() or RECIPE.read_text() != recipe:
-        build(python)
-        RECIPE.write_text(recipe)
-    print(f"\nA replica of Colab on Python {version.split()[0]}")
+    COLAB.mkdir(parents=True, exist_ok=True)
+    with open(COLAB / "lock", "w") as lock:  # of two workers, one builds
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not RECIPE.exists() or RECIPE.read_text() != recipe:
+            build(python)
+            RECIPE.write_text(recipe)
     yield PRISTINE
     shutil.rmtree(RUNTIME, ignore_errors=True)
 
@@ -87,26 +96,17 @@ def output_of(*command):
 
 def build(python):
     """Make PRISTINE; an unfinished or outdated one starts over."""
-    shutil.rmtree(RECIPE.parent, ignore_errors=True)
-    total = len(pins())
-    print(f"\nBuilding a replica of Colab in build/colab: {total} packages, about two minutes.")
-    subprocess.run([python, "-m", "venv", RUNTIME], check=True)
-    command = [PYTHON, "-m", "pip", "install", "--no-deps", "-r", REQUIREMENTS]
-    found, log = 0, []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
-    ) as pip:
-        for line in pip.stdout:
-            log.append(line)
-            if " (from -r " in line and line.startswith(("Collecting", "Processing")):
-                found += 1
-                show(f"  {found} of {total} found")
-            elif line.startswith("Installing"):
-                show(f"  {found} of {total} found, installing them")
-    show("")
-    assert pip.returncode == 0, "".join(log[-20:])
-    assert installed() == pins()
-    RUNTIME.rename(PRISTINE)
+    RECIPE.unlink(missing_ok=True)
+    shutil.rmtree(PRISTINE, ignore_errors=True)
+    subprocess.run([python, "-m", "venv", PRISTINE], check=True)
+    command = [PRISTINE / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps"]
+    with tempfile.TemporaryFile() as log:
+        done = subprocess.run(
+            [*command, "-r", REQUIREMENTS], stdout=log, stderr=log, env=environment()
+        )
+        log.seek(0)
+        assert done.returncode == 0, log.read().decode()[-2000:]
+    assert installed(PRISTINE) == pins()
 
 
 def pins():
@@ -115,21 +115,15 @@ def pins():
     return {normal(name): version for name, version in (x.split("==") for x in lines if x)}
 
 
-def installed():
-    """Return {package: version} of RUNTIME, as `pip freeze --all` has it."""
+def installed(runtime=RUNTIME):
+    """Return {package: version} of an environment, as `pip freeze --all` has it."""
     listing = subprocess.run(
-        [PYTHON, "-m", "pip", "list", "--format", "json"],
+        [runtime / "bin" / "python", "-m", "pip", "list", "--format", "json"],
         stdout=subprocess.PIPE,
         check=True,
         env=environment(),
     )
     return {normal(row["name"]): row["version"] for row in json.loads(listing.stdout)}
-
-
-def show(progress):
-    """Write over the line that the terminal shows; nothing where the output goes to a file."""
-    if sys.stdout.isatty():
-        print(f"\r\033[K{progress}", end="", flush=True)
 
 
 def normal(name):
@@ -156,7 +150,7 @@ def environment(**variables):
 def course(tmp_path_factory):
     """A repository with one commit: the files of this checkout as they are now."""
     if not (ROOT / ".git").exists():
-        pytest.skip("the course to install is taken from a git checkout, and this is none")
+        missing("the course to install is taken from a git checkout, and this is none")
     repository = tmp_path_factory.mktemp("course")
 
     def git(*arguments, cwd):
@@ -206,31 +200,32 @@ def test_lesson(lesson, runtime, course, tmp_path):
         "GIT_CONFIG_KEY_0": f"url.{course.as_uri()}.insteadOf",
         "GIT_CONFIG_VALUE_0": address,
     }
+    notebooks = tool("notebooks")
+    knobs, cell = notebooks.knobs_of(notebook)
+    own, (quick, *several) = cell.source, notebooks.settings_of(notebook)
     client = kernel_client(notebook, tmp_path)
-    everything = range(len(notebook.cells))
-    knobs = cell_with(notebook, "@title Knobs")
     try:
         with client.setup_kernel(env=environment(**variables), cwd=content, cleanup_kc=True):
             kernel = psutil.Process(client.km.provisioner.pid)
-            first, problems = execute(client, everything, lesson.stem)
-            said = said_by(setup)
+            cell.source = notebooks.turned(own, quick)
+            problems = execute(client, range(len(notebook.cells)), quick)
             added = installed()
-            second, again = execute(client, everything[knobs:], f"{lesson.stem} from Knobs")
+            for settings in several:
+                cell.source = notebooks.turned(own, settings)
+                problems += execute(client, range(knobs, len(notebook.cells)), settings)
             assert kernel.is_running()
-        left = processes_of(cache, patience=10)
+        left = processes_of(cache, patience=60)
     finally:
         for process in processes_of(cache):
-            process.kill()
-    show("")
-    print(f"{lesson.stem}: {first:.0f} s, again from Knobs {second:.0f} s")
-    if said:
-        print(f"  Setup says: {said}")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     assert commit_of(content / "course") == commit_of(course)
     assert added.items() >= pins().items(), "Setup changed what Colab preinstalls"
     assert added.keys() - pins().keys() == SETUP_ADDS.keys()
     assert installed() == added
-    assert not problems + again
+    assert said_by(setup) == ""
+    assert not problems
     assert not left, "these outlived the kernel"
 
 
@@ -264,21 +259,18 @@ def cell_with(notebook, text):
     )
 
 
-def execute(client, indices, label):
-    """Run cells; return the seconds they took, and what they wrote to stderr."""
-    begun = time.monotonic()
+def execute(client, indices, settings):
+    """Run cells, in which an error is an exception here; return what they wrote to stderr."""
     problems = []
     for index in indices:
-        seconds = time.monotonic() - begun
-        show(f"{label}: cell {index}, {seconds:.0f} s")
         cell = client.nb.cells[index]
-        client.execute_cell(cell, index)  # an error in a cell is an exception here
+        client.execute_cell(cell, index)
         problems += [
-            f"cell {index} of {label}: {output.text}"
+            f"cell {index} with {settings}: {output.text}"
             for output in cell.get("outputs", [])
             if output.output_type == "stream" and output.name == "stderr"
         ]
-    return time.monotonic() - begun, problems
+    return problems
 
 
 def said_by(setup):

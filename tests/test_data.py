@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from hypothesis import strategies as st
 
-from fedcourse.data import emnist, sqlite
+from fedcourse.data import emnist, layout, sqlite
 
 ODD_IDS = ["o'neil", 'say "hi"', "'; DROP TABLE examples; --", "%", "zoë", "a b", ""]
 
@@ -120,7 +120,7 @@ def test_tff_reads_what_was_written(pair, file):
 
 
 def test_layout_is_that_of_tff(file):
-    with sqlite.connect(file) as database:
+    with layout.connect(file) as database:
         tables = {
             table: [row[1:3] for row in database.execute(f"PRAGMA table_info({table})")]
             for table in ("examples", "client_metadata")
@@ -153,7 +153,7 @@ def test_layout_is_that_of_tff(file):
     assert len(features["pixels"].float_list.value) == 784
     assert counts == [("digits_only_test", 538), ("digits_only_train", 4462)]
     assert "USING INDEX" in plan
-    sqlite.verify(file, {"digits_only_test": (60, 538), "digits_only_train": (60, 4462)})
+    layout.verify(file, {"digits_only_test": (60, 538), "digits_only_train": (60, 4462)})
 
 
 def test_awkward_names_are_only_names(either):
@@ -332,7 +332,7 @@ def test_digits_are_preferred(small):
             f"WHERE rowid > (SELECT count(*) / 2 FROM {table})",
         )
     change(small, "DELETE FROM client_metadata WHERE split_name LIKE 'digits%' AND client_id = 'b'")
-    assert sqlite.split_names(small)[0] == "all_test"
+    assert layout.split_names(small)[0] == "all_test"
     assert data.from_sqlite(small)[0].client_ids == ["a"]
 
 
@@ -633,11 +633,17 @@ def test_batches_follow_the_seed():
     assert free[0] != free[1]
 
 
+def test_no_epochs_are_no_batches_of_the_same_kind():
+    nothing, something = (data.batches(*numbered(), 5, epochs, seed=1) for epochs in (0, 1))
+    assert list(nothing) == []
+    assert nothing.element_spec == something.element_spec
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size=0 must be at least 1"),
-        ({"batch_size": 5, "epochs": 0}, "epochs=0 must be at least 1"),
+        ({"batch_size": 5, "epochs": -1}, "epochs=-1 must be at least 0"),
     ],
 )
 def test_bad_batches_are_named(options, message):

@@ -4,6 +4,7 @@ from fedcourse import privacy, runtime  # isort: skip  (before TensorFlow)
 
 import math
 
+import dp_accounting
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 from scipy.stats import norm
+
+from fedcourse.privacy import auditing
 
 DELTA = 1e-5
 seeds = st.integers(0, 2**32 - 1)
@@ -121,9 +124,7 @@ def test_epsilon_without_sampling_is_the_closed_form_and_never_below(noise_multi
 )
 def test_epsilon_with_sampling_is_below_what_another_accountant_counts(noise, q, rounds):
     other = rdp.RdpAccountant()
-    sampled = privacy.dp_accounting.PoissonSampledDpEvent(
-        q, privacy.dp_accounting.GaussianDpEvent(noise)
-    )
+    sampled = dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(noise))
     looser = other.compose(sampled, rounds).get_epsilon(DELTA)
     assert 0.7 * looser < privacy.epsilon(noise, q, rounds, DELTA) < looser
 
@@ -251,11 +252,11 @@ def test_perfect_attack_proves_what_its_trainings_allow():
 @pytest.mark.parametrize("mu", [0.01, 0.5, 2.0, 6.0])
 def test_epsilon_of_normals_is_what_the_accountant_counts(mu):
     counted = privacy.epsilon(1 / mu, 1, 1, DELTA)
-    assert privacy._epsilon_of_normals(mu, DELTA) == pytest.approx(exact(1 / mu, 1), abs=1e-9)
+    assert auditing._epsilon_of_normals(mu, DELTA) == pytest.approx(exact(1 / mu, 1), abs=1e-9)
     assert counted == pytest.approx(exact(1 / mu, 1), rel=0.01)
-    assert privacy._epsilon_of_normals(0, DELTA) == 0
-    assert privacy._epsilon_of_normals(mu, 0.0) == math.inf
-    assert privacy._epsilon_of_normals(mu, 0.999) == 0
+    assert auditing._epsilon_of_normals(0, DELTA) == 0
+    assert auditing._epsilon_of_normals(mu, 0.0) == math.inf
+    assert auditing._epsilon_of_normals(mu, 0.999) == 0
 
 
 def test_scores_that_point_the_other_way_prove_nothing():

@@ -225,6 +225,33 @@ def test_resuming_from_a_checkpoint_is_as_if_nothing_happened(process, clients, 
     assert weights_gap(trainable(process, state), trainable(process, resumed.state)) > 1e-3
 
 
+def test_train_saves_each_round_and_goes_on_from_it(process, clients, tmp_path, capsys):
+    whole = training.train(process, cohort_of(clients), 4)
+    first = training.train(process, cohort_of(clients), 2, tmp_path, {"rate": RATE})
+    assert (first.done, [step.number for step in first.history]) == (2, [1, 2])
+    rest = training.train(process, cohort_of(clients), 4, tmp_path, {"rate": RATE})
+    assert (rest.done, [step.number for step in rest.history]) == (4, [3, 4])
+    assert all(step.state is None for step in rest.history)
+    pair = [trainable(process, trained.state) for trained in (whole, rest)]
+    assert weights_gap(*pair) < 1e-6
+    nothing = training.train(process, cohort_of(clients), 3, tmp_path, {"rate": RATE})
+    assert (nothing.done, nothing.history) == (4, [])
+    assert weights_gap(trainable(process, nothing.state), pair[1]) == 0
+    assert "rounds: 100%" in capsys.readouterr().out
+
+
+def test_train_refuses_a_folder_of_other_settings(process, clients, tmp_path):
+    training.train(process, cohort_of(clients), 1, tmp_path, {"rate": RATE})
+    with pytest.raises(ValueError, match=r"other settings: \{'rate': 0\.1\}"):
+        training.train(process, cohort_of(clients), 2, tmp_path, {"rate": 0.2})
+
+
+def test_network_of_a_state(process):
+    state = process.initialize()
+    network = training.network_of(process, state, tiny)
+    assert weights_gap(network.get_weights(), trainable(process, state)) == 0
+
+
 def test_a_round_runs_inside_a_running_event_loop(process, clients):
     async def cell():
         (step,) = training.run(process, cohort_of(clients), rounds=1)

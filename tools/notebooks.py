@@ -7,6 +7,7 @@ python tools/notebooks.py 04 --settings           quick knobs, then each turned 
 
 import argparse
 import base64
+import csv
 import hashlib
 import pathlib
 import re
@@ -16,7 +17,9 @@ import time
 import nbclient
 import nbformat
 
-FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
+ROOT = pathlib.Path(__file__).parents[1]
+FOLDER, README, TABLE = ROOT / "notebooks", ROOT / "README.md", ROOT / "benchmarks" / "lessons.csv"
+NUMBERS = ("two", "three", "four", "five")
 
 
 def main() -> int:
@@ -29,6 +32,7 @@ def main() -> int:
     parser.add_argument(
         "--settings", action="store_true", help="quick and turned knobs; no storing"
     )
+    parser.add_argument("--record", metavar="DATA", help="note time and claims in the table")
     parser.add_argument("--order", action="store_true", help="list the files, longest first")
     options = parser.parse_args()
     paths = find(options.lessons)
@@ -36,8 +40,10 @@ def main() -> int:
         print(*sorted(paths, key=seconds_of, reverse=True))
         return 0
     print(f"{'lesson':<28} {'seconds':>8}  accuracy on unseen writers")
-    run = run_settings if options.settings else run_whole
-    failed = [path.stem for path in paths if not run(path, options.into)]
+    if options.settings:
+        failed = [path for path in paths if not run_settings(path, options.into)]
+    else:
+        failed = [path for path in paths if not run_whole(path, options.into, options.record)]
     return len(failed) > 0
 
 
@@ -57,7 +63,7 @@ def find(named: list[str]) -> list[pathlib.Path]:
 # --- one lesson -----------------------------------------------------------------------------------
 
 
-def run_whole(path: pathlib.Path, into: pathlib.Path | None) -> bool:
+def run_whole(path: pathlib.Path, into: pathlib.Path | None, record: str | None) -> bool:
     """Run a lesson with its own knobs; store what it gave; say whether it ran to the end."""
     notebook = nbformat.read(path, as_version=4)
     progress = Progress(path.stem, notebook)
@@ -73,11 +79,14 @@ def run_whole(path: pathlib.Path, into: pathlib.Path | None) -> bool:
         if into:
             save(notebook, path, into)
         return False
-    notebook.metadata["fedcourse"] = {
-        "source": source_hash(notebook),
-        "seconds": round(progress.seconds),
-    }
-    progress.end(accuracy)
+    seconds = round(progress.seconds)
+    broken = claims(notebook, "✗")
+    progress.end(accuracy + "".join(f"\n    ✗ {sentence}" for sentence in broken))
+    if into is None:
+        notebook.metadata["fedcourse"] = {"source": source_hash(notebook), "seconds": seconds}
+        say_minutes(notebook, path, seconds)
+    if record:
+        note(path.stem, record, seconds, len(claims(notebook, "✓")), broken)
     save(notebook, path, into)
     return True
 
@@ -101,7 +110,7 @@ def run_settings(path: pathlib.Path, into: pathlib.Path | None) -> bool:
             try:
                 for index in range(0 if number == 0 else start, len(notebook.cells)):
                     client.execute_cell(notebook.cells[index], index)
-                progress.end(f"{count(notebook, '✓')} ✓ {count(notebook, '✗')} ✗")
+                progress.end(f"{len(claims(notebook, '✓'))} ✓ {len(claims(notebook, '✗'))} ✗")
             except nbclient.exceptions.CellExecutionError as error:
                 progress.end("FAILED")
                 print(error, file=sys.stderr)
@@ -221,10 +230,38 @@ def seconds_of(path: pathlib.Path) -> float:
     return nbformat.read(path, as_version=4).metadata.get("fedcourse", {}).get("seconds", 0)
 
 
-def count(notebook: nbformat.NotebookNode, mark: str) -> int:
-    """Count the lines of the outputs that begin with a claim's mark."""
+def claims(notebook: nbformat.NotebookNode, mark: str) -> list[str]:
+    """Return the claims that the outputs show with a mark, ✓ or ✗."""
     texts = [o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", [])]
-    return sum(line.startswith(f"{mark} ") for text in texts for line in text.splitlines())
+    lines = [line for text in texts for line in text.splitlines()]
+    return [line[2:] for line in lines if line.startswith(f"{mark} ")]
+
+
+def note(lesson: str, data: str, seconds: int, held: int, broken: list[str]) -> None:
+    """Put a run into the table, in place of an earlier one of the same lesson and data."""
+    head = ["lesson", "data", "seconds", "claims held", "claims not held"]
+    rows = list(csv.reader(TABLE.read_text().splitlines()))[1:] if TABLE.exists() else []
+    rows = [row for row in rows if row[:2] != [lesson, data]]
+    rows.append([lesson, data, str(seconds), str(held), " | ".join(broken)])
+    with TABLE.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([head, *sorted(rows)])
+
+
+def minutes(seconds: float) -> tuple[str, str]:
+    """Return how the lesson's box and the README's table say a time."""
+    whole = max(1, round(seconds / 60))
+    words = "a minute" if whole == 1 else f"{NUMBERS[whole - 2]} minutes"
+    return ("under a minute", "<1") if seconds < 50 else (f"about {words}", str(whole))
+
+
+def say_minutes(notebook: nbformat.NotebookNode, path: pathlib.Path, seconds: float) -> None:
+    """Put the measured time where the lesson and the README promise it."""
+    words, number = minutes(seconds)
+    box = notebook.cells[1]
+    box.source = re.sub(r"(\*\*Takes\*\*) .* on two", rf"\1 {words} on two", box.source)
+    text = README.read_text()
+    row = rf"(\(notebooks/{path.name}\) \|) [<\d]+ \|"
+    README.write_text(re.sub(row, rf"\1 {number} |", text))
 
 
 def save(notebook: nbformat.NotebookNode, path: pathlib.Path, into: pathlib.Path | None) -> None:

@@ -101,9 +101,9 @@ def train(options: argparse.Namespace) -> dict:
 
         make_model = functools.partial(getattr(models, options.model), seed=options.seed)
         process = training.federated_averaging(training.wrap(make_model), options.client_lr)
-        other = ("rounds", "checkpoint", "json")
-        settings = {name: value for name, value in vars(options).items() if name not in other}
-        trained = training.train(process, cohort, options.rounds, options.checkpoint, settings)
+        trained = training.train(
+            process, cohort, options.rounds, options.checkpoint, settings_of(options)
+        )
         model = training.network_of(process, trained.state, make_model)
         unseen = evaluation.accuracy_by_writer(model, unseen_images)
         result = evaluation.summary(unseen)
@@ -118,6 +118,12 @@ def train(options: argparse.Namespace) -> dict:
             "worst_tenth_accuracy": result.worst_tenth,
         },
     }
+
+
+def settings_of(options: argparse.Namespace) -> dict:
+    """Return what a run must not change on its way; more rounds are the point of resuming."""
+    other = ("rounds", "checkpoint", "json")
+    return {name: value for name, value in vars(options).items() if name not in other}
 
 
 def digits_of(clients: object, writer: str) -> tuple:

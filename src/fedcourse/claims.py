@@ -46,7 +46,7 @@ def _words(seen: object) -> str:
         return seen
     if isinstance(seen, dict):
         return ", ".join(f"{_words(name)}: {_words(value)}" for name, value in seen.items())
-    if isinstance(seen, Iterable):
+    if isinstance(seen, Iterable) and getattr(seen, "ndim", 1):
         return ", ".join(map(_words, seen))
     if isinstance(seen, int) or not hasattr(seen, "__float__"):
         return str(seen)

@@ -24,7 +24,7 @@ _HOME = {
 }
 _MODULES = (
     *("arrays", "clients", "cohorts", "digits", "emnist"),
-    *("folders", "handwriting", "partition", "sources", "sqlite"),
+    *("folders", "handwriting", "layout", "partition", "sources", "sqlite"),
 )
 
 __all__ = sorted([*_HOME, *_MODULES])

@@ -100,7 +100,8 @@ def batches(
     if epochs < 0:
         raise ValueError(f"epochs={epochs!r} must be at least 0")
     dataset = tf.data.Dataset.from_tensor_slices((pixels[..., None], labels))
-    return dataset.shuffle(len(labels), seed=seed).repeat(epochs).batch(batch_size)
+    ready = dataset.shuffle(len(labels), seed=seed).repeat(max(epochs, 1)).batch(batch_size)
+    return ready if epochs else ready.take(0)
 
 
 def cohort(

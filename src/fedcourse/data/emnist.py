@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 
 import tqdm
 
-from fedcourse.data.sqlite import verify
+from fedcourse.data.layout import verify
 from fedcourse.paths import cache_folder
 
 try:
