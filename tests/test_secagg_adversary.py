@@ -449,6 +449,8 @@ def test_signatures_of_the_survivors_must_be_right():
 
 
 def test_keys_are_not_used_twice():
+    with pytest.raises(errors.WrongRound, match="has not started"):
+        Parties(parameters()).clients[1].receive(b"")
     here = session()
     for client in here.clients.values():
         with pytest.raises(errors.WrongRound, match="make another one"):
