@@ -108,7 +108,7 @@ except ImportError:
     hidden.clear()
 import tensorflow_federated as tff
 from fedcourse import models, runtime, training
-assert tff.framework.local_cpp_executor_factory is runtime.local_executor_factory
+assert tff.framework.local_cpp_executor_factory is runtime._local_executor_factory
 training.wrap(models.small_cnn)()
 print("wrapped")
 """

@@ -13,10 +13,10 @@ from tensorflow_federated.python.core.impl.executor_stacks import executor_facto
 from fedcourse import worker
 
 
-def own_workers() -> None:
+def _own_workers() -> None:
     """Make TFF compute in workers that `worker.Service` starts."""
-    executor_factory.local_cpp_executor_factory = local_executor_factory
-    tff.framework.local_cpp_executor_factory = local_executor_factory
+    executor_factory.local_cpp_executor_factory = _local_executor_factory
+    tff.framework.local_cpp_executor_factory = _local_executor_factory
     tff.backends.native.set_sync_local_cpp_execution_context()
 
 
@@ -34,7 +34,7 @@ def simulated_secure_sums() -> Iterator[None]:
         yield
 
 
-def local_executor_factory(
+def _local_executor_factory(
     *,
     default_num_clients: int = 0,
     max_concurrent_computation_calls: int = -1,
@@ -91,5 +91,6 @@ def _refuse() -> None:
     _for_good.enter_context(tff.framework.get_context_stack().install(_Forked()))
 
 
-own_workers()  # here, so that it happens whichever is imported first, TFF or this module
+_own_workers()  # here, so that it happens whichever is imported first, TFF or this module
+own_workers = _own_workers  # for what does not use `simulated_secure_sums` yet
 os.register_at_fork(after_in_child=_refuse)
