@@ -198,7 +198,7 @@ def test_the_lesson_named_needs_the_name():
     wrong = [
         f"{name} is not in lesson {lesson}"
         for name, lesson in named.items()
-        if name.split(".")[-1] not in reached.get(lesson, ())
+        if lesson != "none yet" and name.split(".")[-1] not in reached.get(lesson, ())
     ]
     assert named
     assert not wrong, "\n".join(wrong)

@@ -5,7 +5,10 @@ import numbers
 
 
 class KnobError(ValueError):
-    """A knob has a value that cannot work. A notebook shows it as one line, without a traceback."""
+    """A knob has a value that cannot work. A notebook shows it as one line, without a traceback.
+
+    Lesson: 01
+    """
 
     def _render_traceback_(self) -> list[str]:  # what IPython shows in place of a traceback
         return [str(self)]

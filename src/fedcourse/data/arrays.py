@@ -8,7 +8,21 @@ SIDE = 28
 
 
 def checked(images: np.ndarray, labels: np.ndarray, where: str) -> Arrays:
-    """Check a client's arrays; return them as read-only float32 from 0 to 1, and int32."""
+    """Check a client's arrays.
+
+    Args:
+        images: [N, 28, 28], integers 0 to 255 or floats 0 to 1.
+        labels: Integers [N], 0 or more.
+        where: What an error calls them.
+
+    Returns:
+        The same as float32 from 0 to 1 and int32, both read-only.
+
+    Raises:
+        ValueError: A wrong shape, range or type, or no images.
+
+    Lesson: 01
+    """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         raise ValueError(f"{where}: images have shape {images.shape}; they must be [N, 28, 28]")

@@ -27,6 +27,8 @@ class ArraysByClient(ClientData):
         read: client id -> (pixels, labels), for use in Python.
         in_graph: client id as a string tensor -> data set of the elements, for use inside TFF
             computations and `tf.data` functions, where no Python runs.
+
+    Lesson: 01
     """
 
     def __init__(self, client_ids, read: Callable[[str], Arrays], in_graph: Callable):
@@ -92,7 +94,7 @@ def from_arrays(clients: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> ClientD
         ValueError: an array has the wrong shape, range or type, or a client has no images; names
             it.
 
-    Lesson: 15
+    Lesson: 01
     """
     if not clients:
         raise ValueError("clients is empty; it needs at least one id with (images, labels)")
@@ -139,7 +141,10 @@ def _arrays_of(clients: ClientData, client_id: str) -> Arrays:
 
 
 def from_constants(arrays: Mapping[str, Arrays]) -> Callable[[tf.Tensor], tf.data.Dataset]:
-    """Return a function that picks a client's data inside a graph, which then holds all of it."""
+    """Return a function that picks a client's data inside a graph, which then holds all of it.
+
+    Lesson: 01
+    """
 
     def in_graph(client_id: tf.Tensor) -> tf.data.Dataset:
         ends = np.cumsum([len(labels) for _, labels in arrays.values()])

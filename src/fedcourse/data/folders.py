@@ -27,7 +27,7 @@ def from_folders(path: str | os.PathLike, invert: bool = False) -> ClientData:
         FileNotFoundError: there is no such folder.
         ValueError: no clients in it, a client without images, or a file that is no image.
 
-    Lesson: 15
+    Lesson: none yet
     """
     root = pathlib.Path(path)
     if not root.is_dir():

@@ -53,7 +53,7 @@ def write_sqlite(path: str | os.PathLike, train: ClientData, test: ClientData) -
         train: becomes the split 'digits_only_train'.
         test: becomes the split 'digits_only_test'.
 
-    Lesson: 15
+    Lesson: none yet
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -88,7 +88,10 @@ def write_sqlite(path: str | os.PathLike, train: ClientData, test: ClientData) -
 
 
 def sqlite_split(path: str | os.PathLike, split: str) -> ClientData:
-    """Return one split of an SQLite file; a client is read when asked for, the last 512 kept."""
+    """Return one split of an SQLite file; a client is read when asked for, the last 512 kept.
+
+    Lesson: 01
+    """
     file = str(pathlib.Path(path).resolve())
     with connect(file) as database:
         query = "SELECT DISTINCT client_id FROM client_metadata WHERE split_name = ?"

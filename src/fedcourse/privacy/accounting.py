@@ -52,7 +52,7 @@ def noise_for(target: float, sampling: float, rounds: int, delta: float) -> floa
     Raises:
         ValueError: A number is out of range.
 
-    Lesson: 10
+    Lesson: none yet
     """
     _check_plan(sampling, rounds, delta)
     if target == math.inf or 1 - (1 - sampling) ** rounds <= delta:  # δ covers being seen at all
