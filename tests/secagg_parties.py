@@ -3,8 +3,12 @@
 import os
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 
 from fedcourse.secagg import Client, Parameters, Round, Server, enrol, smallest_threshold
+
+# a property holds or does not, however slow the machine is
+UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def parameters(clients=5, threshold=None, length=4, bits=20, active=False, session=None):

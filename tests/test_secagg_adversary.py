@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from secagg_parties import Parties, parameters, plain_sum
+from secagg_parties import UNTIMED, Parties, parameters, plain_sum
 
 from fedcourse.secagg import Round, enrol, errors, forms, keys, messages, shamir
 from fedcourse.secagg.parameters import SERVER
@@ -51,7 +51,7 @@ def attempt(receive, wrong):
     assert type(caught.value) is not errors.ProtocolError, "each error has a name of its own"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(UNTIMED, max_examples=60)
 @given(active=st.booleans(), n=st.integers(2, 5), data=st.data())
 def test_no_change_on_the_wire_is_taken_or_changes_the_sum(active, n, data):
     """Every message of a session comes changed first, then as it was; old ones come again."""
@@ -162,7 +162,7 @@ def shape(body):
 BODIES = st.binary(max_size=80).map(lambda body: lambda own: body) | changes()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(UNTIMED, max_examples=150)
 @given(active=st.booleans(), current=st.sampled_from(Round), change=BODIES)
 def test_server_takes_no_body_of_another_shape_and_goes_on_without_it(active, current, change):
     """A client that has the keys and says anything at all, then what is right."""
@@ -196,7 +196,7 @@ def test_server_takes_no_body_of_another_shape_and_goes_on_without_it(active, cu
     assert here.server.total().tolist() == plain_sum(here.data, here.data, p.bits)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(UNTIMED, max_examples=150)
 @given(active=st.booleans(), current=st.sampled_from(list(Round)[1:]), change=BODIES)
 def test_client_takes_no_body_of_another_shape_and_ends_its_part(active, current, change):
     """A server that has the keys and says anything at all."""

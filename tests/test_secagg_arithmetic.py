@@ -5,8 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from secagg_parties import UNTIMED
 
 from fedcourse.secagg import FixedPoint, modular, shamir
 
@@ -16,7 +17,7 @@ SECRETS = st.integers(0, shamir.PRIME - 1)
 # --- Shamir ---------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(
     data=st.data(), secret=SECRETS, indices=st.sets(st.integers(1, 2000), min_size=1, max_size=12)
 )
@@ -27,7 +28,7 @@ def test_any_t_shares_give_the_secret(data, secret, indices):
     assert shamir.reconstruct({index: shares[index] for index in some}) == secret
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(secret=SECRETS, other=SECRETS, threshold=st.integers(2, 6))
 def test_one_share_fewer_fits_every_secret(secret, other, threshold):
     """t - 1 shares, and any other secret: there is a polynomial through all of these points."""
@@ -77,7 +78,7 @@ def test_reconstruction_refuses_nothing_and_index_zero():
 # --- fixed point ----------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(
     limit=st.floats(1e-6, 1e6),
     value_bits=st.integers(2, 32),
@@ -98,7 +99,7 @@ def test_sums_of_encodings_never_overflow_and_err_by_half_a_step_each(
     assert abs(encoding.decode(total)[0] - math.fsum(values)) <= allowed
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(value_bits=st.integers(2, 32), clients=st.integers(1, 2**31))
 def test_all_clients_at_the_limit_just_fit(value_bits, clients):
     encoding = FixedPoint(1.0, value_bits, clients)
@@ -159,7 +160,7 @@ def test_fixed_point_refuses(arguments, said):
 # --- modulo a power of two ------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(bits=st.integers(1, 64), data=st.data())
 def test_packing_comes_back_and_has_one_spelling(bits, data):
     entries = data.draw(st.lists(st.integers(0, 2**bits - 1), min_size=1, max_size=30))
@@ -184,7 +185,7 @@ def test_unpacking_refuses_another_size(size):
         modular.unpack(bytes(size), 4, 26)
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(bits=st.integers(1, 64), value=st.integers(0, 2**64 - 1))
 def test_reducing(bits, value):
     assert modular.reduce(np.array([value], np.uint64), bits)[0] == value % 2**bits

@@ -10,7 +10,7 @@ import pytest
 from conftest import benchmark
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from secagg_parties import Parties, parameters, plain_sum
+from secagg_parties import UNTIMED, Parties, parameters, plain_sum
 
 from fedcourse.secagg import Round, enrol, errors, forms, keys, messages, run
 from fedcourse.secagg.parameters import MOST_CLIENTS, SERVER
@@ -86,7 +86,7 @@ def test_the_largest_right_message_is_the_limit(active):
 
 
 @BOTH
-@pytest.mark.parametrize("n", [2, 127, 128, 255, 256, 300])
+@pytest.mark.parametrize("n", [2, 127, 128, 256])
 def test_limits_follow_from_the_parameters(n, active):
     """msgpack spells larger indices longer."""
     p = parameters(n, length=10**5, bits=26, active=active)
@@ -247,7 +247,7 @@ def test_keys_have_one_spelling(key):
         keys.check_public_key(key)
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(ANY_KEY)
 @example(GOOD)
 def test_check_says_who_can_be_worked_with(key):
@@ -305,7 +305,7 @@ def test_clients_take_no_weak_keys_from_the_server(active, weak):
             here.clients[1].receive(here.down[1])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(UNTIMED, max_examples=50)
 @given(active=st.booleans(), channel=ANY_KEY, mask=ANY_KEY)
 def test_no_advertised_key_makes_honest_clients_refuse(active, channel, mask):
     """Client 4 says any keys, then nothing: taken or not, the others end with their sum."""

@@ -4,9 +4,9 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from secagg_parties import Parties, parameters, plain_sum
+from secagg_parties import UNTIMED, Parties, parameters, plain_sum
 
 from fedcourse.secagg import Round, correction, enrol, errors, keys, messages, shamir
 from fedcourse.secagg.shamir import PRIME
@@ -30,7 +30,7 @@ def find(holders, values, shares):
     return {d: holders.secret(d, shares[d], check(d)) for d in values}, len(tries)
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(st.data(), st.sets(st.integers(1, 500), min_size=1, max_size=9), st.integers())
 def test_among_few_any_liars_who_leave_t_honest_are_named(data, indices, seed):
     """Of some secrets or of all they give shares of their own, with no plan in common."""

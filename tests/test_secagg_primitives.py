@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from secagg_parties import parameters
+from secagg_parties import UNTIMED, parameters
 
 from fedcourse.secagg import errors, forms, keys, masks, messages, shamir
 from fedcourse.secagg.parameters import Parameters, Round, smallest_threshold
@@ -133,13 +133,13 @@ VALUES = st.integers(-(2**63), 2**64 - 1) | st.binary(max_size=300)
 INDICES = st.sets(st.integers(1, 300))
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(st.lists(VALUES | st.lists(VALUES, max_size=messages.WIDEST)))
 def test_what_is_written_is_read(values):
     assert messages.read(messages.write(values)) == values
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(INDICES, st.lists(st.integers(0, 300), max_size=3))
 def test_tables_that_are_written_are_read(indices, sizes):
     table = {index: [os.urandom(size) for size in sizes] for index in sorted(indices)}
@@ -161,7 +161,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@UNTIMED
 @given(st.lists(ANYTHING), st.binary(max_size=6), st.integers(0, 40))
 def test_other_values_and_other_spellings_are_malformed(values, more, cut):
     data = b"".join(map(msgpack.packb, values))
@@ -279,7 +279,7 @@ def test_head_is_sealed_too():
 # --- parameters -----------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
+@UNTIMED
 @given(st.integers(2, 10_000))
 def test_thresholds_leave_no_room_for_two_answers(n):
     """Half and one alone; with fewer than a third of clients on the server's side."""

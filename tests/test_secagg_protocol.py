@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from secagg_parties import Parties, parameters, plain_sum, vectors
+from secagg_parties import UNTIMED, Parties, parameters, plain_sum, vectors
 
 from fedcourse.secagg import (
     BelowThreshold,
@@ -60,7 +60,7 @@ def sessions(draw):
     return p, {u: draw(st.sampled_from(p.rounds)) for u in sorted(leavers)}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(UNTIMED, max_examples=150)
 @given(sessions(), st.integers(0, 2**32))
 def test_sum_of_the_survivors_or_nothing(session, seed):
     p, leaves = session
