@@ -654,3 +654,35 @@ def test_bad_batches_are_named(options, message):
 def test_batches_of_an_empty_client():
     with pytest.raises(ValueError, match="no images"):
         data.batches(images(0), np.zeros(0, int), batch_size=5)
+
+
+# --- what lessons begin with ----------------------------------------------------------------------
+
+
+def test_writers_are_loaded_and_some_never_train(pair):
+    images, unseen = data.load_writers("embedded", 12, seed=3)
+    train, test = pair
+    assert (len(images), len(unseen)) == (10, 2)
+    assert sorted([*images, *unseen]) == train.client_ids[:12]
+    assert (sorted(images), sorted(unseen)) == data.split_writers(train.client_ids[:12], seed=3)
+    for writer, (pixels, _) in unseen.items():
+        assert len(pixels) == sum(len(data.images_of(part, writer)[1]) for part in (train, test))
+    for writer, (pixels, _) in images.items():
+        assert np.array_equal(pixels, data.images_of(train, writer)[0])
+
+
+def test_more_writers_than_there_are_is_said(capsys):
+    images, unseen = data.load_writers("embedded", 100, seed=0)
+    assert len(images) + len(unseen) == 60
+    assert capsys.readouterr().out == (
+        "100 writers are asked for, and 60 are there: all are taken.\n"
+    )
+
+
+def test_a_cohort_is_drawn_and_batched():
+    images = {f"c{n}": (np.full((n + 1, 28, 28), 0.5), np.full(n + 1, n)) for n in range(5)}
+    cohort = data.cohort(images, 3, batch_size=2, epochs=2, seed=1, round_number=4)
+    labels = [int(next(iter(dataset))[1][0]) for dataset in cohort]
+    assert [f"c{n}" for n in labels] == data.sample_clients(list(images), 3, 1, 4)
+    for n, dataset in zip(labels, cohort, strict=True):
+        assert sum(len(batch) for _, batch in dataset) == 2 * (n + 1)

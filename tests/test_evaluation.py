@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,3 +66,15 @@ def test_a_higher_target_never_comes_earlier(curve, one, other):
 def test_bad_input_is_named(arguments, said):
     with pytest.raises(ValueError, match=said):
         evaluation.rounds_to_target(*arguments)
+
+
+def test_mean_accuracy_counts_each_writer_once():
+    class ReadsOnes:
+        def predict(self, pixels, batch_size, verbose):
+            return np.eye(10)[np.ones(len(pixels), int)]
+
+    writers = {
+        "a": (np.zeros((1, 28, 28)), np.array([1])),
+        "b": (np.zeros((4, 28, 28)), np.array([1, 2, 3, 4])),
+    }
+    assert evaluation.mean_accuracy(ReadsOnes(), writers) == pytest.approx((1 + 0.25) / 2)
