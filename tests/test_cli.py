@@ -280,6 +280,13 @@ def test_bad_input_is_exit_status_2_and_one_clear_line(command, arguments, messa
     assert last.startswith(("fedcourse: ", "python -m fedcourse")) and message in last
 
 
+def test_missing_packages_are_named(command, monkeypatch):
+    monkeypatch.setattr(cli.environment, "TFF_PACKAGES", ("tensorflow-nowhere",))
+    status, out, err = command(*SMALL)
+    assert (status, out) == (2, "")
+    assert "Not installed here: tensorflow-nowhere." in err
+
+
 def test_no_command_is_exit_status_2(command):
     status, out, err = command()
     assert (status, out) == (2, "") and "COMMAND" in err

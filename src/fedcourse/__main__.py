@@ -6,6 +6,8 @@ import json
 import statistics
 import sys
 
+from fedcourse import environment
+
 MODELS = ("mcmahan_cnn", "small_cnn")
 
 
@@ -13,8 +15,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = parser().parse_args(arguments)
     try:
+        environment.check()
         report = train(options)
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         print(f"fedcourse: {error}", file=sys.stderr)
         return 2
     print(json.dumps(report) if options.json else as_text(report))
