@@ -147,6 +147,41 @@ def test_matching_refuses_what_does_not_fit():
         matched(network, true, labels, steps=0)
 
 
+# --- features -------------------------------------------------------------------------------------
+
+
+def front_of(network):
+    """The layers before the first dense one, and that one's place among the gradients."""
+    dense = next(layer for layer in network.layers if isinstance(layer, tf.keras.layers.Dense))
+    front = tf.keras.Model(network.input, dense.input)
+    return front, len(front.trainable_variables)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_dense_layer_behind_convolutions_gives_images_away(seed):
+    network = models.mcmahan_cnn(seed=seed)
+    front, first = front_of(network)
+    pixels, labels = strokes(8, seed)
+    features = [
+        attacks.inputs_of_dense(*gradient(network, pixels[n, None], labels[n, None])[first:][:2])[0]
+        for n in range(8)
+    ]
+    np.testing.assert_allclose(features, front(pixels[..., None]), atol=1e-3)
+    found = attacks.match_features(front, np.array(features), 300, 0.5)
+    assert found.dtype == np.float32 and found.min() >= 0 and found.max() <= 1
+    psnr = attacks.likeness(pixels, found).psnr
+    assert np.sum(psnr > 60) >= 6, "a few searches end in a hollow of their own"
+
+
+def test_features_that_do_not_fit_are_refused():
+    front, _ = front_of(models.small_cnn(seed=0))
+    for shape in ((1, 799), (800,), (0, 800)):
+        with pytest.raises(ValueError, match=r"needs \[N, 800\]"):
+            attacks.match_features(front, np.zeros(shape), 1, 0.3)
+    with pytest.raises(ValueError, match="steps=0"):
+        attacks.match_features(front, np.zeros((1, 800)), 0, 0.3)
+
+
 # --- how like the originals -----------------------------------------------------------------------
 
 

@@ -4,7 +4,13 @@
 `membership` tells members from strangers by their loss.
 """
 
-from fedcourse.attacks.inversion import gradient, inputs_of_dense, labels_of, match_gradients
+from fedcourse.attacks.inversion import (
+    gradient,
+    inputs_of_dense,
+    labels_of,
+    match_features,
+    match_gradients,
+)
 from fedcourse.attacks.likeness import Likeness, best_match, likeness
 from fedcourse.attacks.membership import Roc, losses_of, membership_roc
 
@@ -17,6 +23,7 @@ __all__ = [
     "labels_of",
     "likeness",
     "losses_of",
+    "match_features",
     "match_gradients",
     "membership_roc",
 ]

@@ -166,6 +166,54 @@ def match_gradients(
     return images.numpy()[..., 0]
 
 
+def match_features(
+    front: tf.keras.Model, features: np.ndarray, steps: int, learning_rate: float
+) -> np.ndarray:
+    """Search for images that the front of a network turns into given features.
+
+    Args:
+        front: From images, float32 [N, 28, 28, 1], to features [N, F]: a network's layers before
+            the dense one whose inputs are known, see `inputs_of_dense`.
+        features: float32 [N, F], of an image each.
+        steps: Steps of Adam.
+        learning_rate: Of the first step, in pixel values; falls to 0 along half a cosine.
+
+    Returns:
+        float32 [N, 28, 28], 0 to 1. Of features that no image has, an image with others.
+
+    Raises:
+        ValueError: The features do not fit, or `steps` is below 1.
+
+    Source: Mahendran and Vedaldi 2015, Understanding Deep Image Representations by Inverting Them.
+    Lesson: 08
+    """
+    size = front.output_shape[-1]
+    if np.ndim(features) != 2 or np.shape(features)[1] != size or not len(features):
+        raise ValueError(
+            f"features has shape {np.shape(features)}; needs [N, {size}], N at least 1"
+        )
+    if steps < 1:
+        raise ValueError(f"steps={steps!r} must be at least 1")
+    features = tf.constant(features, tf.float32)
+    optimizer = tf.keras.optimizers.Adam(
+        tf.keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    )
+    paper = tf.ones((len(features), 28, 28, 1))
+    images = tf.Variable(paper, constraint=lambda x: tf.clip_by_value(x, 0.0, 1.0))
+
+    @tf.function
+    def search():
+        for _ in tf.range(steps):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(images)
+                goal = tf.reduce_sum((front(images) - features) ** 2)
+            optimizer.apply_gradients([(tape.gradient(goal, images), images)])
+
+    optimizer.build([images])
+    search()
+    return images.numpy()[..., 0]
+
+
 def _flat(parts: Sequence[np.ndarray | tf.Tensor]) -> tf.Tensor:
     """Return all entries of several arrays, float32, in one row."""
     return tf.concat([tf.reshape(tf.cast(part, tf.float32), [-1]) for part in parts], 0)

@@ -38,7 +38,8 @@ class Likeness(NamedTuple):
     Attributes:
         psnr: float [N], peak signal-to-noise ratio in dB: 10 more is a tenth of the squared error.
             150 at most, where float32 ends.
-        ssim: float [N], structural similarity: 1 for the same image, about 0 for unrelated ones.
+        ssim: float [N], structural similarity: 1 for the same image. Unrelated digits share white
+            paper, so that two of them have well over 0.
 
     Source: Wang et al. 2004, Image Quality Assessment: From Error Visibility to Structural
         Similarity.
