@@ -19,7 +19,7 @@ def shaped(vector: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
     Raises:
         ValueError: The vector has another size than `like` has in all.
 
-    Lesson: 07
+    Lesson: 09
     """
     sizes = [int(np.size(array)) for array in like]
     if np.shape(vector) != (sum(sizes),):
