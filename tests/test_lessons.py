@@ -1,6 +1,7 @@
 """The lessons as a reader meets them: their anatomy, and the outputs stored in them."""
 
 import ast
+import csv
 import pathlib
 import re
 import subprocess
@@ -347,3 +348,14 @@ def test_outputs_are_those_of_this_source_and_came_in_time(path):
     words, number = notebooks.minutes(stored["seconds"])
     assert notebook.cells[1].source.endswith(f"**Takes** {words} on two cores.")
     assert f"(notebooks/{path.name}) | {number} |" in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_runs_has_each_lesson_on_digits_of_both_kinds():
+    rows = list(csv.DictReader((ROOT / "benchmarks" / "lessons.csv").read_text().splitlines()))
+    runs = {(row["lesson"], row["data"]) for row in rows}
+    assert runs == {(path.stem, data) for path in PATHS for data in ("embedded", "real")}
+    for row in rows:
+        if row["data"] == "embedded":
+            path = ROOT / "notebooks" / f"{row['lesson']}.ipynb"
+            stored = nbformat.read(path, as_version=4).metadata["fedcourse"]
+            assert (int(row["seconds"]), row["claims not held"]) == (stored["seconds"], "")
