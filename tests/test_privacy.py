@@ -368,9 +368,6 @@ def test_adaptive_clipping_of_tff_shares_the_noise_with_its_bit():
 
 def test_distributed_noise_of_tff_has_its_strength():
     factory = tff.learning.ddp_secure_aggregator(0.1, 10, zeroing=False, rotation_type="dft")
-    try:
-        tff.backends.test.set_sync_test_cpp_execution_context()
+    with runtime.simulated_secure_sums():
         (mean,) = aggregate(factory, [np.zeros(SIZE, np.float32)] * 10)
-    finally:
-        runtime.own_workers()
     assert 10 * mean.std() == pytest.approx(0.1 * 0.1, rel=0.03)  # the first clip norm is 0.1

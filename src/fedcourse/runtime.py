@@ -92,5 +92,4 @@ def _refuse() -> None:
 
 
 _own_workers()  # here, so that it happens whichever is imported first, TFF or this module
-own_workers = _own_workers  # for what does not use `simulated_secure_sums` yet
 os.register_at_fork(after_in_child=_refuse)
