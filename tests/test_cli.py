@@ -281,7 +281,7 @@ def test_bad_input_is_exit_status_2_and_one_clear_line(command, arguments, messa
 
 
 def test_missing_packages_are_named(command, monkeypatch):
-    monkeypatch.setattr(cli.environment, "TFF_PACKAGES", ("tensorflow-nowhere",))
+    monkeypatch.setitem(cli.environment.TFF_PINS, "tensorflow-nowhere", "1")
     status, out, err = command(*SMALL)
     assert (status, out) == (2, "")
     assert "Not installed here: tensorflow-nowhere." in err

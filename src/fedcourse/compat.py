@@ -22,9 +22,14 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 
-INSTALL = (
-    "pip install --no-deps --ignore-requires-python tensorflow-federated==0.87.0 "
-    "tensorflow-privacy==0.9.0 dp-accounting==0.6.0 tensorflow-model-optimization==0.8.1"
+TFF_PINS = {
+    "tensorflow-federated": "0.87.0",
+    "tensorflow-privacy": "0.9.0",
+    "dp-accounting": "0.6.0",
+    "tensorflow-model-optimization": "0.8.1",
+}
+INSTALL = " ".join(
+    ["pip install --no-deps --ignore-requires-python", *map("==".join, TFF_PINS.items())]
 )
 
 
@@ -45,7 +50,7 @@ def apply() -> None:
 
 def _missing() -> list[str]:
     """Name the packages of TFF's that are not installed."""
-    names = [pin.split("==")[0].replace("-", "_") for pin in INSTALL.split() if "==" in pin]
+    names = [package.replace("-", "_") for package in TFF_PINS]
     return [name for name in names if importlib.machinery.PathFinder.find_spec(name) is None]
 
 

@@ -5,7 +5,7 @@ import platform
 import re
 import sys
 
-TFF_PACKAGES = ("tensorflow-federated", "tensorflow-privacy", "tensorflow-model-optimization")
+from fedcourse.compat import TFF_PINS
 
 
 def check() -> None:
@@ -24,7 +24,7 @@ def check() -> None:
         )
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         faults.append(f"Python 3.11, 3.12 or 3.13 is needed; this is {platform.python_version()}.")
-    packages = [*_needed(), *TFF_PACKAGES]
+    packages = dict.fromkeys([*_needed(), *TFF_PINS])
     if lacking := [name for name in packages if not _installed(name)]:
         faults.append(
             f"Not installed here: {', '.join(lacking)}. Colab has most of them; elsewhere install "
