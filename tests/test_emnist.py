@@ -432,13 +432,6 @@ def test_half_a_copy_that_tff_left_is_not_used(home, server, database):
     assert (home / ".tff" / NAME).stat().st_size == 100_000  # not ours to touch
 
 
-def test_cache_folder(home, monkeypatch):
-    assert emnist.cache_folder() == home / ".cache/fedcourse"
-    monkeypatch.setenv("FEDCOURSE_CACHE", "~/elsewhere")
-    assert emnist.cache_folder() == home / "elsewhere"
-    assert emnist.cache_folder("here") == pathlib.Path("here")
-
-
 def test_the_address_is_the_one_tff_uses():
     import tensorflow_federated as tff
 

@@ -94,19 +94,16 @@ def run_whole(path: pathlib.Path, into: pathlib.Path | None, record: str | None)
 def run_settings(path: pathlib.Path, into: pathlib.Path | None) -> bool:
     """Run a lesson with quick knobs, then from its knobs on with each turned setting on top."""
     notebook = nbformat.read(path, as_version=4)
-    settings = settings_of(notebook)
-    start = knobs_of(notebook)[0]
+    start, cell = knobs_of(notebook)
+    names = ["quick", *map(str, cell.metadata["knobs"]["turned"])]
     good = True
     progress = Progress(path.stem, notebook)
     client = client_of(notebook, path.parent, progress.cell)
-    own = notebook.cells[start].source
+    own = cell.source
     with client.setup_kernel():
-        for number, knobs in enumerate(settings):
-            notebook.cells[start].source = turned(own, knobs)
-            said = (
-                settings[0] if number == 0 else {k: knobs[k] for k in turned_of(notebook, number)}
-            )
-            progress.begin(f"{path.stem} {'quick' if number == 0 else said}")
+        for number, (name, knobs) in enumerate(zip(names, settings_of(notebook), strict=True)):
+            cell.source = turned(own, knobs)
+            progress.begin(f"{path.stem} {name}")
             try:
                 for index in range(0 if number == 0 else start, len(notebook.cells)):
                     client.execute_cell(notebook.cells[index], index)
@@ -191,11 +188,6 @@ def settings_of(notebook: nbformat.NotebookNode) -> list[dict]:
     """Return the quick knobs, then each turned setting on top of them, from the cell's metadata."""
     knobs = knobs_of(notebook)[1].metadata["knobs"]
     return [knobs["quick"], *(knobs["quick"] | turned for turned in knobs["turned"])]
-
-
-def turned_of(notebook: nbformat.NotebookNode, number: int) -> dict:
-    """Return the turned setting of that number, counted from 1, without the quick knobs."""
-    return knobs_of(notebook)[1].metadata["knobs"]["turned"][number - 1]
 
 
 def turned(source: str, knobs: dict) -> str:

@@ -90,7 +90,7 @@ def batches(
         A data set of (float32 [None, 28, 28, 1], int32 [None]).
 
     Raises:
-        ValueError: arrays of the wrong shape, range or type, or a number below 1.
+        ValueError: arrays of the wrong shape, range or type, batch_size below 1, epochs below 0.
 
     Lesson: 01
     """
