@@ -1,4 +1,4 @@
-"""The command behind lesson 10's stars: what it trains, and what its stored table says."""
+"""The command behind lesson 11's stars: what it trains, and what its stored table says."""
 
 from fedcourse import data, privacy, results  # isort: skip  (before TensorFlow)
 

@@ -1,4 +1,4 @@
-"""The command that computes the table of lesson 06: its arithmetic, its search, its file."""
+"""The command that computes the table of lesson 07: its arithmetic, its search, its file."""
 
 from fedcourse import results, training  # isort: skip  (before TensorFlow)
 

@@ -157,7 +157,7 @@ def do_without_vizier() -> None:
         "tensorflow_federated.python.learning.programs.vizier_program_logic",
         "train_model_with_vizier",
         "tff.learning.programs.train_model_with_vizier needs google-vizier 0.1.11, "
-        "which is not installed. Tune with a loop, as lesson 06 does.",
+        "which is not installed. Tune with a loop, as lesson 07 does.",
     )
 
 

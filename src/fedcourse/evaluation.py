@@ -98,7 +98,7 @@ def rounds_to_target(rounds: Sequence[float], accuracies: Sequence[float], targe
 
     Source: McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from
         Decentralized Data, section 3.
-    Lesson: 06
+    Lesson: 07
     """
     if len(rounds) != len(accuracies) or not len(rounds):
         raise ValueError(

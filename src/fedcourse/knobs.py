@@ -95,7 +95,7 @@ def several(check: object, least: int = 1, **knobs: object) -> None:
     Raises:
         KnobError: One is not.
 
-    Lesson: 08
+    Lesson: 09
     """
     for name, values in knobs.items():
         if not isinstance(values, list | tuple) or len(set(values)) < max(least, len(values)):

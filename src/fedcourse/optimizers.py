@@ -16,7 +16,7 @@ def proximal(learning_rate: float, strength: float) -> tff.learning.optimizers.O
         strength: The paper's μ, 0 or more; 0 is plain SGD.
 
     Source: Li et al. 2020, Federated Optimization in Heterogeneous Networks, equation 2.
-    Lesson: 06
+    Lesson: 07
     """
     return _Proximal(learning_rate, strength)
 

@@ -27,7 +27,7 @@ def simulated_secure_sums() -> Iterator[None]:
     Elsewhere it refuses, since no runtime in the released package has a protocol for it. Afterwards
     the context is the one from before.
 
-    Lesson: 09
+    Lesson: 10
     """
     context = tff.backends.test.create_sync_test_cpp_execution_context()
     with tff.framework.get_context_stack().install(context):

@@ -8,7 +8,7 @@ import numpy as np
 def flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Join arrays of any shape into one vector, [size of all of them].
 
-    Lesson: 07
+    Lesson: 08
     """
     return np.concatenate([np.ravel(array) for array in arrays])
 
@@ -19,7 +19,7 @@ def shaped(vector: np.ndarray, like: Sequence[np.ndarray]) -> list[np.ndarray]:
     Raises:
         ValueError: The vector has another size than `like` has in all.
 
-    Lesson: 09
+    Lesson: 10
     """
     sizes = [int(np.size(array)) for array in like]
     if np.shape(vector) != (sum(sizes),):

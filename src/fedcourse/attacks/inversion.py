@@ -17,7 +17,7 @@ def gradient(network: tf.keras.Model, pixels: np.ndarray, labels: np.ndarray) ->
     Returns:
         An array for each of the network's trainable weights.
 
-    Lesson: 08
+    Lesson: 09
     """
     with tf.GradientTape() as tape:
         logits = network(pixels[..., np.newaxis])
@@ -44,7 +44,7 @@ def inputs_of_dense(kernel_gradient: np.ndarray, bias_gradient: np.ndarray) -> n
 
     Source: Phong et al. 2018, Privacy-Preserving Deep Learning via Additively Homomorphic
         Encryption, section III; Geiping et al. 2020, Inverting Gradients, proposition 3.1.
-    Lesson: 08
+    Lesson: 09
     """
     kernel, bias = np.asarray(kernel_gradient, float), np.asarray(bias_gradient, float)
     if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
@@ -79,7 +79,7 @@ def labels_of(bias_gradient: np.ndarray, images: int, probabilities: np.ndarray)
 
     Source: Zhao et al. 2020, iDLG, for one image; Wainakh et al. 2022, User-Level Label Leakage
         from Gradients in Federated Learning, for batches.
-    Lesson: 08
+    Lesson: 09
     """
     gradient, share = np.asarray(bias_gradient, float), np.asarray(probabilities, float)
     if gradient.ndim != 1 or share.shape != gradient.shape:
@@ -126,7 +126,7 @@ def match_gradients(
 
     Source: Zhu et al. 2019, Deep Leakage from Gradients; the distance, total variation and signs:
         Geiping et al. 2020, Inverting Gradients, section 4.
-    Lesson: 08
+    Lesson: 09
     """
     shapes = [tuple(weight.shape) for weight in network.trainable_variables]
     if [np.shape(gradient) for gradient in gradients] != shapes:
@@ -185,7 +185,7 @@ def match_features(
         ValueError: The features do not fit, or `steps` is below 1.
 
     Source: Mahendran and Vedaldi 2015, Understanding Deep Image Representations by Inverting Them.
-    Lesson: 08
+    Lesson: 09
     """
     size = front.output_shape[-1]
     if np.ndim(features) != 2 or np.shape(features)[1] != size or not len(features):

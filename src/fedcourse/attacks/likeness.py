@@ -20,7 +20,7 @@ def best_match(originals: np.ndarray, rebuilt: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: There are fewer rebuilt images than originals.
 
-    Lesson: 08
+    Lesson: 09
     """
     if len(rebuilt) < len(originals):
         raise ValueError(
@@ -43,7 +43,7 @@ class Likeness(NamedTuple):
 
     Source: Wang et al. 2004, Image Quality Assessment: From Error Visibility to Structural
         Similarity.
-    Lesson: 08
+    Lesson: 09
     """
 
     psnr: np.ndarray
@@ -60,7 +60,7 @@ def likeness(originals: np.ndarray, rebuilt: np.ndarray) -> Likeness:
     Raises:
         ValueError: The shapes differ, or there are no images.
 
-    Lesson: 08
+    Lesson: 09
     """
     if np.shape(originals) != np.shape(rebuilt) or np.ndim(originals) != 3 or not len(originals):
         raise ValueError(

@@ -19,7 +19,7 @@ def losses_of(network: tf.keras.Model, pixels: np.ndarray, labels: np.ndarray) -
     Returns:
         float64 [N].
 
-    Lesson: 08
+    Lesson: 09
     """
     logits = network.predict(pixels[..., np.newaxis], batch_size=500, verbose=0).astype(float)
     over = logits - np.take_along_axis(logits, labels[:, np.newaxis], 1)
@@ -39,7 +39,7 @@ class Roc(NamedTuple):
         auc_low: Lower end of its interval.
         auc_high: Upper end.
 
-    Lesson: 08
+    Lesson: 09
     """
 
     strangers: np.ndarray
@@ -70,7 +70,7 @@ def membership_roc(
 
     Source: Yeom et al. 2018, Privacy Risk in Machine Learning, adversary 2; the intervals: the
         percentile bootstrap, Efron 1979, Bootstrap Methods.
-    Lesson: 08
+    Lesson: 09
     """
     if not len(members) or not len(strangers):
         raise ValueError(

@@ -30,7 +30,7 @@ def iid(
 
     Source: McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from
         Decentralized Data, section 3.
-    Lesson: 06
+    Lesson: 07
     """
     images, generator = _start(pixels, labels, clients, seed)
     return _deal(images, np.array_split(generator.permutation(len(images[1])), clients))
@@ -60,7 +60,7 @@ def shards(
 
     Source: McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from
         Decentralized Data, section 3 (its "pathological non-IID" deal, two shards each).
-    Lesson: 06
+    Lesson: 07
     """
     images, generator = _start(pixels, labels, clients, seed)
     labels = images[1]
@@ -109,7 +109,7 @@ def dirichlet(
         is K times alpha here). Yurochkin et al. 2019, Bayesian Nonparametric Federated Learning of
         Neural Networks, draw Dir(alpha) over clients for each label: alpha means the same as here,
         but sizes differ as well.
-    Lesson: 06
+    Lesson: 07
     """
     images, generator = _start(pixels, labels, clients, seed)
     _above_zero("alpha", alpha)
@@ -155,7 +155,7 @@ def quantity(
 
     Source: Li et al. 2022, Federated Learning on Non-IID Data Silos: An Experimental Study,
         section 4 (quantity skew; there a client may get nothing).
-    Lesson: 06
+    Lesson: 07
     """
     images, generator = _start(pixels, labels, clients, seed)
     _above_zero("beta", beta)

@@ -25,7 +25,7 @@ def epsilon(noise_multiplier: float, sampling: float, rounds: int, delta: float)
     Source: Koskela et al. 2020, Computing Tight Differential Privacy Guarantees Using FFT;
         Doroshenko et al. 2022, Connect the Dots: Tighter Discrete Approximations of Privacy Loss
         Distributions; as implemented in dp-accounting.
-    Lesson: 10
+    Lesson: 11
     """
     not_negative(noise_multiplier=noise_multiplier)
     _check_plan(sampling, rounds, delta)
@@ -89,7 +89,7 @@ def tree_sensitivity(rounds: int, taking_part: Sequence[int]) -> float:
 
     Source: Kairouz et al. 2021, Practical and Private (Deep) Learning without Sampling or
         Shuffling, appendix D.2 (one tree, no restart), here counted node by node.
-    Lesson: 10
+    Lesson: 11
     """
     counts = np.zeros(rounds)
     for number in taking_part:

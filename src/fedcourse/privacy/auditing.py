@@ -20,7 +20,7 @@ class Audit(NamedTuple):
         found: Share of the counted trainings with the canary that `lower`'s threshold finds.
         accused: Share of the counted trainings without it that are taken for one with it.
 
-    Lesson: 10
+    Lesson: 11
     """
 
     lower: float
@@ -53,7 +53,7 @@ def audit(
         Learning, with Dong et al. 2022, Gaussian Differential Privacy, corollary 1; the intervals:
         Clopper and Pearson 1934, The Use of Confidence or Fiducial Limits Illustrated in the Case
         of the Binomial.
-    Lesson: 10
+    Lesson: 11
     """
     check_share(delta=delta, confidence=confidence)
     scores = [np.asarray(part, float) for part in (with_canary, without)]

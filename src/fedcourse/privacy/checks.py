@@ -9,7 +9,7 @@ def positive(**numbers: float) -> None:
     Raises:
         ValueError: One is none; names it.
 
-    Lesson: 10
+    Lesson: 11
     """
     for name, number in numbers.items():
         if not 0 < number < math.inf:
@@ -22,7 +22,7 @@ def not_negative(**numbers: float) -> None:
     Raises:
         ValueError: One is none; names it.
 
-    Lesson: 10
+    Lesson: 11
     """
     for name, number in numbers.items():
         if not 0 <= number < math.inf:
@@ -35,7 +35,7 @@ def check_share(**numbers: float) -> None:
     Raises:
         ValueError: One is none; names it.
 
-    Lesson: 10
+    Lesson: 11
     """
     for name, number in numbers.items():
         if not 0 <= number <= 1:

@@ -22,7 +22,7 @@ def clip(updates: np.ndarray, clip_norm: float) -> np.ndarray:
 
     Source: McMahan et al. 2018, Learning Differentially Private Recurrent Language Models,
         FlatClip.
-    Lesson: 10
+    Lesson: 11
     """
     positive(clip_norm=clip_norm)
     lengths = np.linalg.norm(updates, axis=-1, keepdims=True)
@@ -58,7 +58,7 @@ def private_mean(
 
     Source: McMahan et al. 2018, Learning Differentially Private Recurrent Language Models,
         algorithm 1, with every client's weight 1.
-    Lesson: 10
+    Lesson: 11
     """
     positive(expected_clients=expected_clients)
     not_negative(noise_multiplier=noise_multiplier)
@@ -85,7 +85,7 @@ def poisson_cohort(
     Raises:
         ValueError: `probability` is not from 0 to 1.
 
-    Lesson: 10
+    Lesson: 11
     """
     check_share(probability=probability)
     drawn = np.random.default_rng([seed, round_number]).random(len(client_ids)) < probability

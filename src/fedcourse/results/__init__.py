@@ -20,7 +20,7 @@ def read(name: str) -> tuple[str, list[dict[str, str]]]:
     Raises:
         ValueError: There is no such table.
 
-    Lesson: 06
+    Lesson: 07
     """
     folder = importlib.resources.files(__name__)
     file = folder / f"{name}.csv"

@@ -6,7 +6,7 @@ Learning, with both of the paper's adversaries. Made to be read and measured; no
 `FixedPoint` makes whole numbers of real ones, `run` a session of them; `Client` and `Server` are
 what `run` runs.
 
-Lesson: 09
+Lesson: 10
 """
 
 from fedcourse.secagg.client import Client

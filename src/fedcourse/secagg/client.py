@@ -42,7 +42,7 @@ class Client:
 
     Source: Bonawitz et al. 2017, Practical Secure Aggregation for Privacy-Preserving Machine
         Learning, figure 4.
-    Lesson: 09
+    Lesson: 10
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class Holders:
         indices: The holders'.
         threshold: t.
 
-    Lesson: 09
+    Lesson: 10
     """
 
     def __init__(self, indices: Sequence[int], threshold: int):
@@ -60,7 +60,7 @@ class Holders:
             shares: By holder, of all of them, modulo PRIME.
             is_right: Says whether a number is the secret.
 
-        Lesson: 09
+        Lesson: 10
         """
         if not _dot(self._zeros, shares):  # all agree, but for those who were caught before
             secret = _dot(self._weights, shares)

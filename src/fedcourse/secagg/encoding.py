@@ -21,7 +21,7 @@ class FixedPoint:
 
     Source: Bonawitz et al. 2017, Practical Secure Aggregation for Privacy-Preserving Machine
         Learning: sums modulo R = clients × (values - 1) + 1 or more.
-    Lesson: 09
+    Lesson: 10
     """
 
     limit: float

@@ -22,7 +22,7 @@ def strings(parameters: Parameters, current: Round, sender: int) -> tuple[int, .
         current: The message's round.
         sender: A client's index, or SERVER, whose messages begin with round SHARE.
 
-    Lesson: 09
+    Lesson: 10
     """
     signature = (keys.SIGNATURE_BYTES,) * parameters.active
     public = (keys.KEY_BYTES, keys.KEY_BYTES, *signature)
@@ -51,7 +51,7 @@ def most_bytes(parameters: Parameters, index: int, current: Round, sender: int) 
         current: The message's round.
         sender: `index` or SERVER.
 
-    Lesson: 09
+    Lesson: 10
     """
     sizes = strings(parameters, current, sender)
     if sender != SERVER and current not in (Round.SHARE, Round.UNMASK):

@@ -38,7 +38,7 @@ class PublicKeys(NamedTuple):
         channel: X25519 public key for what it exchanges with other clients, 32 bytes.
         mask: X25519 public key for its pairwise masks, 32 bytes.
 
-    Lesson: 09
+    Lesson: 10
     """
 
     index: int
@@ -52,7 +52,7 @@ def new_private_key() -> bytes:
     Some of its bits are fixed, as X25519 itself would fix them.
 
     Source: RFC 7748, section 5.
-    Lesson: 09
+    Lesson: 10
     """
     while True:
         key = bytearray(os.urandom(KEY_BYTES))
@@ -65,7 +65,7 @@ def new_private_key() -> bytes:
 def public_key(private: bytes) -> bytes:
     """Return the public key of an X25519 private key.
 
-    Lesson: 09
+    Lesson: 10
     """
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
@@ -81,7 +81,7 @@ def check_public_key(key: bytes) -> None:
         Malformed: It is another spelling of a key.
 
     Source: RFC 7748, sections 5 and 6.1.
-    Lesson: 09
+    Lesson: 10
     """
     number = int.from_bytes(key, "little")
     if number % 2**255 % shamir.PRIME in SMALL_ORDER:
@@ -105,7 +105,7 @@ def pairwise_mask_key(private: bytes, own: PublicKeys, other: PublicKeys, contex
     Raises:
         WeakKey: The other's public key is one that gives everybody the same secret.
 
-    Lesson: 09
+    Lesson: 10
     """
     low, high = sorted((own, other))
     purpose = b"pairwise mask" + _pair(low, high) + low.mask + high.mask
@@ -130,7 +130,7 @@ def channel_key(
     Raises:
         WeakKey: The other's public key is one that gives everybody the same secret.
 
-    Lesson: 09
+    Lesson: 10
     """
     other = recipient if own == sender else sender
     purpose = b"channel" + _pair(sender, recipient) + sender.channel + recipient.channel
@@ -146,7 +146,7 @@ def derive(secret: bytes, context: bytes, purpose: bytes) -> bytes:
         purpose: What the key is for, and between whom.
 
     Source: RFC 5869.
-    Lesson: 09
+    Lesson: 10
     """
     return HKDF(hashes.SHA256(), KEY_BYTES, salt=context, info=purpose).derive(secret)
 
@@ -157,7 +157,7 @@ def seal(key: bytes, content: bytes, about: bytes) -> bytes:
     ChaCha20-Poly1305 with a random nonce, which comes first.
 
     Source: RFC 8439.
-    Lesson: 09
+    Lesson: 10
     """
     nonce = os.urandom(12)
     return nonce + ChaCha20Poly1305(key).encrypt(nonce, content, about)
@@ -169,7 +169,7 @@ def unseal(key: bytes, sealed: bytes, about: bytes) -> bytes:
     Raises:
         Tampered: It was sealed with another key or about something else, or has changed since.
 
-    Lesson: 09
+    Lesson: 10
     """
     try:
         return ChaCha20Poly1305(key).decrypt(sealed[:12], sealed[12:], about)
@@ -180,7 +180,7 @@ def unseal(key: bytes, sealed: bytes, about: bytes) -> bytes:
 def sign(private: Ed25519PrivateKey, context: bytes, purpose: bytes, content: bytes) -> bytes:
     """Sign something for one purpose in one session; 64 bytes.
 
-    Lesson: 09
+    Lesson: 10
     """
     return private.sign(context + purpose + content)
 
@@ -193,7 +193,7 @@ def verify(
     Raises:
         Tampered: It is not.
 
-    Lesson: 09
+    Lesson: 10
     """
     try:
         public.verify(signature, context + purpose + content)

@@ -22,7 +22,7 @@ def expand(key: bytes, length: int, bits: int) -> np.ndarray:
     Returns:
         uint32 [length], uint64 where `bits` is above 32.
 
-    Lesson: 09
+    Lesson: 10
     """
     stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
     return np.frombuffer(stream.update(_zeros(length * word(bits).itemsize)), word(bits))
@@ -31,7 +31,7 @@ def expand(key: bytes, length: int, bits: int) -> np.ndarray:
 def self_mask_key(seed: bytes, context: bytes) -> bytes:
     """Return the key of a client's own mask.
 
-    Lesson: 09
+    Lesson: 10
     """
     return keys.derive(seed, context, b"self mask")
 
@@ -41,7 +41,7 @@ def commitment(seed: bytes, context: bytes) -> bytes:
 
     The paper has no such thing. It turns a wrong sum, after wrong shares, into an error.
 
-    Lesson: 09
+    Lesson: 10
     """
     return keys.derive(seed, context, b"commitment to the self mask")
 
@@ -55,7 +55,7 @@ def add_pairwise(total: np.ndarray, mask: np.ndarray, own: int, other: int) -> N
         own: The client's index.
         other: The index of the client that it shares the mask with.
 
-    Lesson: 09
+    Lesson: 10
     """
     if own > other:
         total += mask

@@ -16,7 +16,7 @@ WIDEST = 4  # values in a row at most: an index, two keys, a signature
 def write(values: Sequence) -> bytes:
     """Write whole numbers, byte strings, and rows of these, with msgpack, one after the other.
 
-    Lesson: 09
+    Lesson: 10
     """
     return b"".join(map(msgpack.packb, values))
 
@@ -34,7 +34,7 @@ def read(data: bytes, most: int = MOST_CLIENTS) -> list:
     Raises:
         Malformed: It is anything but that, to the byte, or more.
 
-    Lesson: 09
+    Lesson: 10
     """
     unpacker = msgpack.Unpacker(
         max_buffer_size=len(data),
@@ -62,7 +62,7 @@ def read_strings(data: bytes, sizes: Sequence[int]) -> list[bytes]:
     Raises:
         Malformed: They are not that.
 
-    Lesson: 09
+    Lesson: 10
     """
     values = read(data, len(sizes))
     _check_strings(values, sizes)
@@ -78,7 +78,7 @@ def read_table(data: bytes, clients: int, sizes: Sequence[int]) -> dict[int, lis
     Raises:
         Malformed: It is not that, or an index appears twice.
 
-    Lesson: 09
+    Lesson: 10
     """
     table: dict[int, list[bytes]] = {}
     last = 0
@@ -96,7 +96,7 @@ def read_table(data: bytes, clients: int, sizes: Sequence[int]) -> dict[int, lis
 def write_table(table: dict[int, Sequence[bytes]]) -> bytes:
     """Write what `read_table` reads.
 
-    Lesson: 09
+    Lesson: 10
     """
     return write([[index, *table[index]] for index in sorted(table)])
 
@@ -120,7 +120,7 @@ def _check_strings(values: list, sizes: Sequence[int]) -> None:
 def signed_part(public: keys.PublicKeys) -> bytes:
     """Return what a client signs of its public keys.
 
-    Lesson: 09
+    Lesson: 10
     """
     return write(public)
 
@@ -128,7 +128,7 @@ def signed_part(public: keys.PublicKeys) -> bytes:
 def about_shares(context: bytes, sender: int, recipient: int) -> bytes:
     """Return what a pair of shares is sealed together with: session, sender, recipient.
 
-    Lesson: 09
+    Lesson: 10
     """
     return write([context, b"shares", sender, recipient])
 
@@ -144,7 +144,7 @@ class Link:
         index: The client's index.
         parameters: The session's.
 
-    Lesson: 09
+    Lesson: 10
     """
 
     def __init__(self, key: bytes, index: int, parameters: Parameters):
@@ -192,7 +192,7 @@ def link_of(message: bytes) -> int:
     Raises:
         Malformed: It is no message.
 
-    Lesson: 09
+    Lesson: 10
     """
     return _head(message)[2]
 

@@ -8,7 +8,7 @@ def word(bits: int) -> np.dtype:
 
     Its own arithmetic is modulo a multiple of 2^bits, so `reduce` is needed only at the end.
 
-    Lesson: 09
+    Lesson: 10
     """
     return np.dtype("<u4") if bits <= 32 else np.dtype("<u8")
 
@@ -16,7 +16,7 @@ def word(bits: int) -> np.dtype:
 def reduce(values: np.ndarray, bits: int) -> np.ndarray:
     """Return unsigned values modulo 2^bits.
 
-    Lesson: 09
+    Lesson: 10
     """
     return values & values.dtype.type(2**bits - 1)
 
@@ -24,7 +24,7 @@ def reduce(values: np.ndarray, bits: int) -> np.ndarray:
 def pack(values: np.ndarray, bits: int) -> bytes:
     """Write numbers below 2^bits in `bits` bits each: whole bytes first, then what is left.
 
-    Lesson: 09
+    Lesson: 10
     """
     columns = np.ascontiguousarray(values, word(bits)).view(np.uint8).reshape(len(values), -1)
     whole, rest = divmod(bits, 8)
@@ -40,7 +40,7 @@ def unpack(data: bytes, length: int, bits: int) -> np.ndarray:
     Raises:
         ValueError: There are too few or too many bytes, or the bits to spare are not 0.
 
-    Lesson: 09
+    Lesson: 10
     """
     if len(data) != packed_bytes(length, bits):
         raise ValueError(f"data has {len(data)} bytes; {packed_bytes(length, bits)} hold {length}.")
@@ -61,6 +61,6 @@ def unpack(data: bytes, length: int, bits: int) -> np.ndarray:
 def packed_bytes(length: int, bits: int) -> int:
     """Return how many bytes `pack` takes.
 
-    Lesson: 09
+    Lesson: 10
     """
     return -(-length * bits // 8)

@@ -17,7 +17,7 @@ class Round(enum.IntEnum):
 
     Source: Bonawitz et al. 2017, Practical Secure Aggregation for Privacy-Preserving Machine
         Learning, figure 4. CONSISTENCY belongs to the active adversary alone.
-    Lesson: 09
+    Lesson: 10
     """
 
     ADVERTISE = 0
@@ -39,7 +39,7 @@ def smallest_threshold(clients: int, active: bool) -> int:
         active: Whether the server may lie and have clients on its side.
 
     Source: Bonawitz et al. 2017, section 6.
-    Lesson: 09
+    Lesson: 10
     """
     return 2 * clients // 3 + 1 if active else clients // 2 + 1
 
@@ -61,7 +61,7 @@ class Parameters:
     Raises:
         ValueError: One of these is out of its range.
 
-    Lesson: 09
+    Lesson: 10
     """
 
     session: bytes

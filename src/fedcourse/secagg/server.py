@@ -36,7 +36,7 @@ class Server:
 
     Source: Bonawitz et al. 2017, Practical Secure Aggregation for Privacy-Preserving Machine
         Learning, figure 4.
-    Lesson: 09
+    Lesson: 10
     """
 
     def __init__(

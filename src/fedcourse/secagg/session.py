@@ -22,7 +22,7 @@ class Enrolment(NamedTuple):
         signing_keys: By client, its Ed25519 private key.
         registry: By client, its Ed25519 public key, known to all.
 
-    Lesson: 09
+    Lesson: 10
     """
 
     link_keys: dict[int, bytes]
@@ -45,7 +45,7 @@ class Outcome:
         client_seconds: What each client computed.
         server_seconds: What the server computed, by round.
 
-    Lesson: 09
+    Lesson: 10
     """
 
     total: np.ndarray
@@ -59,7 +59,7 @@ class Outcome:
 def enrol(clients: int) -> Enrolment:
     """Make the keys of clients 1 to `clients`.
 
-    Lesson: 09
+    Lesson: 10
     """
     everyone = range(1, clients + 1)
     signing_keys = {u: Ed25519PrivateKey.generate() for u in everyone}
@@ -88,7 +88,7 @@ def run(
         BelowThreshold: Too few clients were left in a round.
         ValueError: `vectors` does not fit the parameters.
 
-    Lesson: 09
+    Lesson: 10
     """
     if sorted(vectors) != list(range(1, parameters.clients + 1)):
         raise ValueError(f"vectors must have the indices 1 to {parameters.clients}.")

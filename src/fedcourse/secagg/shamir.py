@@ -30,7 +30,7 @@ def share(secret: int, threshold: int, indices: Sequence[int]) -> dict[int, int]
         ValueError: An argument is out of its range.
 
     Source: Shamir 1979, How to Share a Secret.
-    Lesson: 09
+    Lesson: 10
     """
     if not 0 <= secret < PRIME:
         raise ValueError("secret is out of the field: it must be from 0 to PRIME - 1.")
@@ -51,7 +51,7 @@ def reconstruct(shares: Mapping[int, int]) -> int:
         ValueError: There are no shares, or an index is out of its range.
 
     Source: Shamir 1979, How to Share a Secret.
-    Lesson: 09
+    Lesson: 10
     """
     weights = weights_at_zero(list(shares))
     return sum(weights[index] * value for index, value in shares.items()) % PRIME
@@ -65,7 +65,7 @@ def weights_at_zero(indices: Sequence[int]) -> dict[int, int]:
     Raises:
         ValueError: There are no indices, or one is out of its range.
 
-    Lesson: 09
+    Lesson: 10
     """
     if not indices:
         raise ValueError("there are no shares: give as many as the threshold says.")
@@ -84,7 +84,7 @@ def weights_at_zero(indices: Sequence[int]) -> dict[int, int]:
 def value_at(place: int, coefficients: Sequence[int]) -> int:
     """Return c0 + c1 x + c2 x² + … modulo PRIME, by Horner's rule.
 
-    Lesson: 09
+    Lesson: 10
     """
     value = 0
     for coefficient in reversed(coefficients):

@@ -7,7 +7,7 @@ from fedcourse.secagg.parameters import SERVER, Parameters, Round
 def bytes_of_client(parameters: Parameters, index: int = 1) -> tuple[int, int]:
     """Return the bytes that a client sends and receives where everybody stays to the end.
 
-    Lesson: 09
+    Lesson: 10
     """
     sent, received = (
         sum(forms.most_bytes(parameters, index, current, sender) for current in rounds)
@@ -24,7 +24,7 @@ def paper_bytes(clients: int, length: int, value_bits: int) -> float:
 
     Source: Bonawitz et al. 2017, Practical Secure Aggregation for Privacy-Preserving Machine
         Learning, section 7: 256 (7 n - 4) + m log2 R bits.
-    Lesson: 09
+    Lesson: 10
     """
     sum_bits = (clients * (2**value_bits - 1)).bit_length()
     return (256 * (7 * clients - 4) + length * sum_bits) / 8
