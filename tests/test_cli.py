@@ -266,7 +266,7 @@ def test_settings_that_cannot_be_read_are_named(tmp_path):
         ("--seed 99999999999999999999", "seed"),
         ("--model resnet", "argument --model: invalid choice: 'resnet'"),
         ("--clients-per-round 51", "--clients-per-round is 51, but there are only 50"),
-        ("--data emnsit", "'emnsit' is none of 'auto', 'emnist', 'embedded'"),
+        ("--data emnsit", "'emnsit' is none of 'auto', 'emnist', 'emnist62', 'embedded'"),
         ("--data nowhere.sqlite", "'nowhere.sqlite': no such file"),
         ("--data .", "is a folder"),
         ("--folder x", "unrecognized arguments: --folder x"),

@@ -1,7 +1,8 @@
 """Images by client: where they come from, and how a round gets at them.
 
 Every source gives what TFF's own data sets give: `tff.simulation.datasets.ClientData` whose
-elements are OrderedDict(label=int32 [], pixels=float32 [28, 28]) with 1.0 = paper and 0.0 = ink.
+elements are OrderedDict(label=int32 [], pixels=float32 [H, W] or [H, W, C] from 0 to 1), with
+`image_shape` and the names of all `classes`. The digits are [28, 28], 1.0 = paper and 0.0 = ink.
 Names are imported when they are first used, so that `fedcourse.data.partition` works without TFF.
 """
 
@@ -13,6 +14,8 @@ _HOME = {
     "from_arrays": "clients",
     "from_folders": "folders",
     "from_sqlite": "sqlite",
+    "from_table": "tables",
+    "hold_out": "clients",
     "images_of": "clients",
     "load": "sources",
     "load_writers": "sources",
@@ -23,8 +26,8 @@ _HOME = {
     "write_sqlite": "sqlite",
 }
 _MODULES = (
-    *("arrays", "clients", "cohorts", "digits", "emnist"),
-    *("folders", "handwriting", "layout", "partition", "sources", "sqlite"),
+    *("arrays", "classes", "clients", "cohorts", "digits", "emnist", "folders", "handwriting"),
+    *("layout", "partition", "photographs", "pictures", "sources", "sqlite", "tables"),
 )
 
 __all__ = sorted([*_HOME, *_MODULES])

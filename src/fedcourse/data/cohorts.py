@@ -80,14 +80,15 @@ def batches(
     each round, which costs more time than the reading.
 
     Args:
-        pixels: float32 [N, 28, 28].
-        labels: int32 [N].
+        pixels: float32 [N, H, W] or [N, H, W, C].
+        labels: int32 [N], or float32 [N] or [N, K].
         batch_size: images in a batch; the last batch may be smaller.
         epochs: how often each image comes; 0 for a client that has nothing to do.
         seed: fixes the order of the images; None for another order each time.
 
     Returns:
-        A data set of (float32 [None, 28, 28, 1], int32 [None]).
+        A data set of (float32 [None, H, W, C], labels [None] or [None, K]), with one channel where
+        `pixels` have none.
 
     Raises:
         ValueError: arrays of the wrong shape, range or type, batch_size below 1, epochs below 0.
@@ -99,7 +100,9 @@ def batches(
         raise ValueError(f"batch_size={batch_size!r} must be at least 1")
     if epochs < 0:
         raise ValueError(f"epochs={epochs!r} must be at least 0")
-    dataset = tf.data.Dataset.from_tensor_slices((pixels[..., None], labels))
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    dataset = tf.data.Dataset.from_tensor_slices((pixels, labels))
     ready = dataset.shuffle(len(labels), seed=seed).repeat(max(epochs, 1)).batch(batch_size)
     return ready if epochs else ready.take(0)
 

@@ -32,7 +32,12 @@ except ImportError:  # Windows
 URL = "https://storage.googleapis.com/tff-datasets-public/emnist_all.sqlite.lzma"
 
 #: What the file must hold: split name -> (writers, examples), as TFF documents it.
-COUNTS = {"digits_only_train": (3383, 341_873), "digits_only_test": (3383, 40_832)}
+COUNTS = {
+    "digits_only_train": (3383, 341_873),
+    "digits_only_test": (3383, 40_832),
+    "all_train": (3400, 671_585),
+    "all_test": (3400, 77_483),
+}
 
 _CHUNK = 1 << 20  # bytes
 

@@ -1,7 +1,7 @@
 """Deal images to simulated clients, as evenly or unevenly as you ask; each image exactly once.
 
-Each function gives a mapping client id -> (pixels float32 [N, 28, 28], labels int32 [N]), which
-`data.batches` takes one by one and `data.from_arrays` all together.
+Each function gives a mapping client id -> (pixels, labels), of the shapes it was given, float32 and
+int32, which `data.batches` takes one by one and `data.from_arrays` all together.
 """
 
 import math
@@ -17,7 +17,7 @@ def iid(
     """Deal at random: every client gets equally many images (or one more), of every kind.
 
     Args:
-        pixels: [N, 28, 28], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
+        pixels: [N, H, W] or [N, H, W, C], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
         labels: integers [N].
         clients: How many clients; at most N.
         seed: Another seed, another deal.
@@ -46,7 +46,7 @@ def shards(
     """Sort by label, cut into equal shards, deal each client a few: most see few labels.
 
     Args:
-        pixels: [N, 28, 28], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
+        pixels: [N, H, W] or [N, H, W, C], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
         labels: integers [N].
         clients: How many clients.
         per_client: Shards a client gets; `clients * per_client` is at most N.
@@ -63,7 +63,7 @@ def shards(
     Lesson: 07
     """
     images, generator = _start(pixels, labels, clients, seed)
-    labels = images[1]
+    labels = _classes(images)
     count = clients * _whole("per_client", per_client)
     if count > len(labels):
         raise ValueError(
@@ -91,7 +91,7 @@ def dirichlet(
     alpha each where labels are equally frequent, as in Dir(alpha).
 
     Args:
-        pixels: [N, 28, 28], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
+        pixels: [N, H, W] or [N, H, W, C], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
         labels: integers [N].
         clients: How many clients; at most N.
         alpha: The concentration, above 0.
@@ -113,7 +113,7 @@ def dirichlet(
     """
     images, generator = _start(pixels, labels, clients, seed)
     _above_zero("alpha", alpha)
-    kinds, kind = np.unique(images[1], return_inverse=True)
+    kinds, kind = np.unique(_classes(images), return_inverse=True)
     piles = [list(generator.permutation(np.flatnonzero(kind == k))) for k in range(len(kinds))]
     left = np.array([len(pile) for pile in piles])
     concentration = alpha * len(kinds) * left / left.sum()
@@ -140,7 +140,7 @@ def quantity(
     large beta makes all clients equally large, a small one gives a few nearly everything.
 
     Args:
-        pixels: [N, 28, 28], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
+        pixels: [N, H, W] or [N, H, W, C], floats 0 to 1 or integers 0 to 255; 1.0 = paper.
         labels: integers [N].
         clients: How many clients; at most N.
         beta: The concentration, above 0.
@@ -177,6 +177,15 @@ def _start(pixels, labels, clients: int, seed: int) -> tuple[Arrays, np.random.G
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed={seed!r} must be a whole number, 0 or more")
     return images, np.random.default_rng(seed)
+
+
+def _classes(images: Arrays) -> np.ndarray:
+    if images[1].dtype != np.int32:
+        raise ValueError(
+            f"labels are {images[1].dtype} {list(images[1].shape)}; dealing by label takes one "
+            "class an image, as integers: use iid or quantity"
+        )
+    return images[1]
 
 
 def _whole(name: str, value: int) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedcourse.data import digits, emnist
 from fedcourse.data.arrays import Arrays
+from fedcourse.data.classes import DIGITS
 from fedcourse.data.clients import ClientData, from_arrays, images_of
 from fedcourse.data.cohorts import split_writers
 from fedcourse.data.sqlite import from_sqlite
@@ -19,8 +20,9 @@ def load(
 
     Args:
         source: "emnist" for federated EMNIST (3,383 real writers, 170 MB to download once),
-            "embedded" for the 5,000 real MNIST digits dealt to 60 simulated writers, "auto" for the
-            first of these that this machine can reach (or what the environment variable
+            "emnist62" for its letters, too (62 classes, 3,400 writers, the same file), "embedded"
+            for the 5,000 real MNIST digits dealt to 60 simulated writers, "auto" for the first of
+            "emnist" and "embedded" that this machine can reach (or what the environment variable
             FEDCOURSE_SOURCE says), or the path of an SQLite file in TFF's layout.
         cache_dir: where the download is kept; None for ~/.cache/fedcourse, or what
             the environment variable FEDCOURSE_CACHE says.
@@ -32,7 +34,7 @@ def load(
         ValueError: source is neither one of the words nor an existing file, or is not in TFF's
             layout.
         FileNotFoundError: source is a path where there is no file.
-        ConnectionError: source is "emnist" and it can't be downloaded.
+        ConnectionError: source is "emnist" or "emnist62" and it can't be downloaded.
 
     Lesson: 01
     """
@@ -47,13 +49,16 @@ def load(
                 "real MNIST images, 60 simulated writers. (load('emnist') tells why.)"
             )
             source = "embedded"
-    if source == "emnist":
-        return from_sqlite(emnist.fetch(cache_dir))
+    if source in ("emnist", "emnist62"):
+        return from_sqlite(
+            emnist.fetch(cache_dir), "all" if source == "emnist62" else "digits_only"
+        )
     if source == "embedded":
         return _embedded()
     if isinstance(source, str) and not pathlib.Path(source).suffix and not os.path.exists(source):
         raise ValueError(
-            f"source={source!r} is none of 'auto', 'emnist', 'embedded', and no file has that name"
+            f"source={source!r} is none of 'auto', 'emnist', 'emnist62', 'embedded', "
+            "and no file has that name"
         )
     if os.path.isdir(source):
         raise ValueError(f"source={str(source)!r} is a folder: use fedcourse.data.from_folders")
@@ -93,6 +98,8 @@ def _embedded() -> tuple[ClientData, ClientData]:
 
     def part(chosen: np.ndarray) -> ClientData:
         own = {f"writer_{w:02}": chosen & (writer == w) for w in range(digits.WRITERS)}
-        return from_arrays({name: (255 - images[mask], labels[mask]) for name, mask in own.items()})
+        return from_arrays(
+            {name: (255 - images[mask], labels[mask]) for name, mask in own.items()}, DIGITS
+        )
 
     return part(~test), part(test)
