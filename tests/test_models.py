@@ -45,3 +45,26 @@ def test_layers_start_from_numbers_of_their_own(make):
     kernels = [w.ravel()[:50] for w in make(seed=0).get_weights() if w.ndim > 1]
     scaled = [kernel / np.abs(kernel).max() for kernel in kernels]
     assert all(np.abs(a - b).max() > 0.1 for i, a in enumerate(scaled) for b in scaled[:i])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("shape", "input_shape"), [((32, 40, 3), (32, 40, 3)), ((12, 12), (12, 12, 1))]
+)
+def test_any_images_and_classes(make, shape, input_shape):
+    network = make(0, shape, 62)
+    assert network.input_shape == (None, *input_shape) and network.output_shape == (None, 62)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("shape", "classes", "message"),
+    [
+        ((3, 3), 10, "image_shape=.*at least"),
+        ((28,), 10, "image_shape="),
+        ((28, 28), 0, "classes=0"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(make, shape, classes, message):
+    with pytest.raises(ValueError, match=message):
+        make(0, shape, classes)

@@ -78,20 +78,12 @@ def by_hand(make_network, datasets, rate):
 
 
 def test_wrap_makes_a_new_model_at_each_call():
-    made = []
-
-    def make():
-        made.append(tiny())
-        return made[-1]
-
+    model_fn = training.wrap(tiny)
     with tf.Graph().as_default():
-        model_fn = training.wrap(make)
-        assert made == []
         one, other = model_fn(), model_fn()
-    assert len(made) == 2
     assert isinstance(one, tff.learning.models.VariableModel)
     assert one.input_spec == other.input_spec == training.BATCH_SPEC
-    assert one.trainable_variables[0] is made[0].trainable_variables[0]
+    assert one.trainable_variables[0] is not other.trainable_variables[0]
 
 
 def test_wrapped_model_measures_cross_entropy_of_logits_and_accuracy():
@@ -358,3 +350,112 @@ def test_summary(count, worst):
     assert summary.median == pytest.approx(np.median(values))
     assert summary.worst_tenth == pytest.approx(np.mean(worst) / 100)
     assert all(type(value) is float for value in summary)
+
+
+# --- the best round, and when to stop -------------------------------------------------------------
+
+SCORES = {2: 0.5, 4: 0.9, 6: 0.7, 8: 0.8, 10: 0.6, 11: 0.1}
+
+
+class Judge:
+    """Gives made-up scores by the round; remembers what it was shown."""
+
+    def __init__(self, process, states):
+        self.process, self.states, self.seen = process, states, []
+
+    def __call__(self, state):
+        weights = trainable(self.process, state)
+        (number,) = [n for n, known in self.states.items() if weights_gap(known, weights) == 0]
+        self.seen.append(number)
+        return SCORES[number]
+
+
+@pytest.fixture(scope="module")
+def states(process, clients):
+    """The weights after each round of an undisturbed run."""
+    steps = training.run(process, cohort_of(clients), 11)
+    return {step.number: trainable(process, step.state) for step in steps}
+
+
+def judged(process, clients, states, rounds=11, folder=None, cohort=None, **options):
+    judge = Judge(process, states)
+    return training.train(
+        process, cohort or cohort_of(clients), rounds, folder, validate=judge, every=2, **options
+    ), judge
+
+
+def test_the_best_round_is_kept(process, clients, states):
+    trained, judge = judged(process, clients, states)
+    assert judge.seen == [2, 4, 6, 8, 10, 11]
+    assert trained.scores == list(SCORES.items()) and trained.done == 11
+    assert (trained.best.number, trained.best.score) == (4, 0.9)
+    assert weights_gap(trainable(process, trained.best.state), states[4]) == 0
+    assert weights_gap(trainable(process, trained.state), states[11]) == 0
+
+
+@pytest.mark.parametrize(("patience", "end"), [(1, 6), (3, 10), (9, 11)])
+def test_patience_ends_a_run(process, clients, states, patience, end):
+    trained, _ = judged(process, clients, states, patience=patience)
+    assert trained.done == end and trained.best.number == 4
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", range(1, 11))
+def test_stopped_anywhere_it_comes_to_the_same_best(process, clients, states, tmp_path, at):
+    """Stopped while a cohort is made, while a state is judged, and between two files."""
+    whole, _ = judged(process, clients, states, patience=3)
+    usual = cohort_of(clients)
+
+    def stops(number):
+        if number == at:
+            raise Stopped
+        return usual(number)
+
+    save, fail = Checkpoints.save, [True]
+
+    def fails_once(self, state, number):
+        if number == at + 1 and fail and "best" not in str(self._folder):
+            fail.clear()
+            raise Stopped  # the judgement of this round is on disk, the round itself is not
+        save(self, state, number)
+
+    for cohort, saver in ((stops, save), (usual, fails_once), (usual, save)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Checkpoints, "save", saver)
+            try:
+                trained, _ = judged(
+                    process, clients, states, folder=tmp_path, cohort=cohort, patience=3
+                )
+            except Stopped:
+                continue
+    assert trained.done == whole.done and trained.scores == whole.scores
+    assert trained.best.number == whole.best.number
+    assert weights_gap(trainable(process, trained.best.state), states[4]) == 0
+    again, judge = judged(process, clients, states, folder=tmp_path, patience=3)
+    assert again.history == judge.seen == [] and again.best.number == 4
+
+
+def test_a_best_state_that_was_removed_is_said(process, clients, states, tmp_path):
+    judged(process, clients, states, rounds=6, folder=tmp_path)
+    (kept,) = (tmp_path / "best/4").iterdir()
+    kept.unlink()
+    with pytest.warns(UserWarning, match="has lost the best state, of round 4"):
+        trained, _ = judged(process, clients, states, rounds=8, folder=tmp_path)
+    assert trained.best.number == 8
+
+
+def test_a_score_that_is_no_number_is_never_the_best(process, clients):
+    scores = iter([float("nan"), 0.1])
+    trained = training.train(
+        process, cohort_of(clients), 2, validate=lambda state: next(scores), every=1
+    )
+    assert trained.best.number == 2
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"patience": 0}])
+def test_bad_intervals_are_named(process, clients, options):
+    with pytest.raises(ValueError, match="=0 must be at least 1"):
+        training.train(process, cohort_of(clients), 1, validate=lambda state: 1.0, **options)
