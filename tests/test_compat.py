@@ -1,11 +1,12 @@
 """Each accommodation: what it does where a piece is missing, and that it does nothing elsewhere."""
 
-from fedcourse import compat, runtime  # isort: skip  (before TensorFlow)
+from fedcourse import compat, models, runtime, training  # isort: skip  (before TensorFlow)
 
 import concurrent.futures
 import ctypes
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import pathlib
 import re
@@ -354,12 +355,13 @@ def test_module_that_is_nowhere_is_still_not_found(meta_path):
 
 # --- what is not as expected ----------------------------------------------------------------------
 
-IMPROVEMENTS = ["nest_deeply", "quiet_graphs", "restore_keras", "trace_plainly"]
+IMPROVEMENTS = ["name_optimizers", "nest_deeply", "quiet_graphs", "restore_keras", "trace_plainly"]
 
 
 @pytest.mark.parametrize(
     ("improvement", "owner", "name"),
     [
+        ("name_optimizers", "tensorflow_federated.python.learning.algorithms", "build_fed_sgd"),
         ("nest_deeply", "tensorflow_federated.python.core.impl.compiler.building_blocks", "Block"),
         ("quiet_graphs", "ctypes", "CDLL"),
         ("quiet_graphs", "tensorflow.sysconfig", "get_include"),
@@ -384,6 +386,17 @@ def test_a_private_name_that_is_gone_is_a_warning(monkeypatch, improvement, owne
 def test_all_that_is_expected_is_there(python):
     run = python("-W", "error:This release", "-c", "import fedcourse, tensorflow_federated")
     assert (run.status, run.err) == (0, "")
+
+
+@pytest.mark.parametrize("builder", compat._TAKE_OPTIMIZERS)
+@pytest.mark.parametrize(
+    "form", [lambda: tf.keras.optimizers.SGD(0.1), tf.keras.optimizers.SGD(0.1)]
+)
+def test_keras_optimizers_are_refused_with_what_to_use(builder, form):
+    build = getattr(tff.learning.algorithms, builder)
+    name = next(n for n in inspect.signature(build).parameters if "optimizer" in n)
+    with pytest.raises(TypeError, match=rf"{name} is '.*tff\.learning\.optimizers\.build_sgdm"):
+        build(training.wrap(models.small_cnn), **{name: form})
 
 
 # --- networks made before ---

@@ -9,10 +9,12 @@ function does nothing where the piece it stands in for is there.
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import pathlib
 import re
@@ -82,7 +84,7 @@ def repair() -> None:
     These functions replace private parts of TensorFlow and TFF. A release without such a part works
     all the same, more slowly or with more words: hence a warning.
     """
-    for improve in (nest_deeply, quiet_graphs, restore_keras, trace_plainly):
+    for improve in (name_optimizers, nest_deeply, quiet_graphs, restore_keras, trace_plainly):
         try:
             improve()
         except Exception as error:
@@ -269,6 +271,42 @@ class _AroundImport:
 
             spec.loader.exec_module = run_then_act
         return spec
+
+
+def name_optimizers() -> None:
+    """Say what takes the place of Keras optimizers, which tutorials for older TFF pass.
+
+    TFF 0.87 fails on them with "object has no attribute 'initialize'".
+    """
+    import tensorflow_federated as tff
+
+    algorithms = tff.learning.algorithms
+    for name in _TAKE_OPTIMIZERS:
+        setattr(algorithms, name, _with_optimizers_checked(getattr(algorithms, name)))
+
+
+_TAKE_OPTIMIZERS = (
+    *("build_weighted_fed_avg", "build_unweighted_fed_avg", "build_fed_sgd"),
+    *("build_weighted_fed_prox", "build_unweighted_fed_prox"),
+    *("build_weighted_mime_lite", "build_unweighted_mime_lite"),
+)
+
+
+def _with_optimizers_checked(build: Callable) -> Callable:
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def checked(*arguments: object, **options: object) -> object:
+        for name, value in signature.bind_partial(*arguments, **options).arguments.items():
+            if "optimizer" in name and not hasattr(value, "initialize") and value is not None:
+                raise TypeError(
+                    f"{name} is {type(value).__name__!r}, and TFF 0.87 takes its own optimizers "
+                    "alone: tff.learning.optimizers.build_sgdm(0.1) in place of "
+                    "lambda: tf.keras.optimizers.SGD(0.1)"
+                )
+        return build(*arguments, **options)
+
+    return checked
 
 
 def nest_deeply() -> None:
