@@ -8,32 +8,64 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from fedcourse.data.arrays import Arrays
 
-def accuracy_by_writer(
-    model: tf.keras.Model, writers: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> dict[str, float]:
+
+def predicted(
+    model: tf.keras.Model, writers: Mapping[str, Arrays]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return what a model says of each writer's images, beside their labels.
+
+    Args:
+        model: Keras model from images, float32 [N, H, W, C], to logits, float32 [N, K].
+        writers: For each writer id, pixels float32 [N, H, W] or [N, H, W, C] and labels int32 [N].
+
+    Returns:
+        Writer id -> (logits float32 [N, K], labels int32 [N]), in the order of `writers`.
+
+    Raises:
+        ValueError: `writers` is empty, or a label has no output.
+
+    Lesson: 05
+    """
+    if not writers:
+        raise ValueError("writers is empty: give at least one writer to judge the model on.")
+    sizes = [len(labels) for _, labels in writers.values()]
+    pixels = np.concatenate([pixels for pixels, _ in writers.values()])
+    pixels = pixels[..., np.newaxis] if pixels.ndim == 3 else pixels
+    logits = model.predict(pixels, batch_size=500, verbose=0)
+    for writer, (_, labels) in writers.items():
+        if (top := int(np.max(labels))) >= logits.shape[1]:
+            raise ValueError(
+                f"an image of {writer!r} has the label {top}, and the model has {logits.shape[1]} "
+                f"outputs, for the labels 0 to {logits.shape[1] - 1}"
+            )
+    parts = np.split(logits, np.cumsum(sizes)[:-1])
+    return {
+        writer: (part, np.asarray(labels))
+        for part, (writer, (_, labels)) in zip(parts, writers.items(), strict=True)
+    }
+
+
+def accuracy_by_writer(model: tf.keras.Model, writers: Mapping[str, Arrays]) -> dict[str, float]:
     """Return each writer's share of images the model reads correctly.
 
     Args:
-        model: Keras model from images, float32 [N, 28, 28, 1], to logits, float32 [N, 10].
-        writers: For each writer id, pixels float32 [N, 28, 28] and labels int32 [N].
+        model: Keras model from images, float32 [N, H, W, C], to logits, float32 [N, K].
+        writers: For each writer id, pixels float32 [N, H, W] or [N, H, W, C] and labels int32 [N].
 
     Returns:
         Accuracy, 0 to 1, by writer id, in the order of `writers`.
 
     Raises:
-        ValueError: `writers` is empty.
+        ValueError: `writers` is empty, or a label has no output.
 
     Lesson: 02
     """
-    if not writers:
-        raise ValueError("writers is empty: give at least one writer to judge the model on.")
-    sizes = [len(labels) for _, labels in writers.values()]
-    pixels = np.concatenate([pixels for pixels, _ in writers.values()])[..., np.newaxis]
-    labels = np.concatenate([labels for _, labels in writers.values()])
-    right = model.predict(pixels, batch_size=500, verbose=0).argmax(1) == labels
-    parts = np.split(right, np.cumsum(sizes)[:-1])
-    return {writer: float(part.mean()) for writer, part in zip(writers, parts, strict=True)}
+    return {
+        writer: float((logits.argmax(1) == labels).mean())
+        for writer, (logits, labels) in predicted(model, writers).items()
+    }
 
 
 class Summary(NamedTuple):
@@ -67,9 +99,7 @@ def summary(accuracies: Mapping[str, float]) -> Summary:
     return Summary(float(values.mean()), float(np.median(values)), float(worst.mean()))
 
 
-def mean_accuracy(
-    model: tf.keras.Model, writers: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> float:
+def mean_accuracy(model: tf.keras.Model, writers: Mapping[str, Arrays]) -> float:
     """Return the mean over writers of `accuracy_by_writer`.
 
     Lesson: 02
