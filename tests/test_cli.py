@@ -1,18 +1,21 @@
 from fedcourse import __main__ as cli  # isort: skip  (before TensorFlow)
 
+import contextlib
 import functools
 import json
 import pathlib
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 from conftest import comes_true, fresh_environment, weights_gap
 
-from fedcourse import data, evaluation, models, training
+from fedcourse import commands, data, evaluation, models, training
 from fedcourse.checkpoints import Checkpoints
 from fedcourse.data import emnist
 
@@ -194,7 +197,7 @@ def test_killed_and_started_again_is_as_if_nothing_happened(report, tmp_path):
 
 def remember(folder, *more):
     options = cli.parser().parse_args([*SMALL, "--checkpoint", str(folder), *more])
-    Checkpoints(folder).remember(cli.settings_of(options))
+    Checkpoints(folder).remember(commands.settings_of(options))
 
 
 @pytest.mark.parametrize(
@@ -264,12 +267,23 @@ def test_settings_that_cannot_be_read_are_named(tmp_path):
         ("--client-lr fast", "argument --client-lr: 'fast' is not a number above 0"),
         ("--seed -1", "seed"),
         ("--seed 99999999999999999999", "seed"),
-        ("--model resnet", "argument --model: invalid choice: 'resnet'"),
+        ("--model resnet", "--model: 'resnet' is none of mcmahan_cnn, small_cnn"),
+        ("--model no.such:thing", "--model no.such:thing: No module named 'no'"),
+        ("--model fedcourse.models:thing", "has no attribute 'thing'"),
+        ("--validation 1", "argument --validation: '1' is not a share between 0 and 1"),
+        ("--save network.h5", "ends in '.h5'; it must end in .keras or .tflite"),
+        (
+            "--save nowhere/network.keras",
+            "--save nowhere/network.keras: there is no folder nowhere",
+        ),
+        ("--report nowhere/page.html", "--report nowhere/page.html: there is no folder nowhere"),
+        ("--report .", "--report . is a folder"),
         ("--clients-per-round 51", "--clients-per-round is 51, but there are only 50"),
         ("--data emnsit", "'emnsit' is none of 'auto', 'emnist', 'emnist62', 'embedded'"),
         ("--data nowhere.sqlite", "'nowhere.sqlite': no such file"),
-        ("--data .", "is a folder"),
-        ("--folder x", "unrecognized arguments: --folder x"),
+        ("--data src", "path='src' has no pictures at <client>/<label>/<picture>"),
+        ("--data nowhere.csv", "table='nowhere.csv': no such file"),
+        ("--nothing x", "unrecognized arguments: --nothing x"),
     ],
 )
 def test_bad_input_is_exit_status_2_and_one_clear_line(command, arguments, message):
@@ -292,24 +306,98 @@ def test_no_command_is_exit_status_2(command):
     assert (status, out) == (2, "") and "COMMAND" in err
 
 
-@pytest.mark.parametrize("half", [0, 1], ids=["train", "test"])
-def test_labels_the_networks_do_not_know_are_named(command, tmp_path, half):
-    """Letters, for example: federated EMNIST's other splits have labels up to 61."""
+def test_labels_the_networks_do_not_know_are_named(command, tmp_path):
+    """As in a file in TFF's layout that was not written here, and does not say its classes."""
     generator = np.random.default_rng(0)
-    halves = [
-        data.from_arrays(
-            {
-                name: (generator.random((4, 28, 28)), np.full(4, 10 if part == half else 9))
-                for name in "abcdef"
-            }
-        )
-        for part in (0, 1)
-    ]
-    data.write_sqlite(tmp_path / "letters.sqlite", *halves)
+    letters = data.from_arrays(
+        {name: (generator.random((4, 28, 28)), np.full(4, 10)) for name in "abcdef"}
+    )
+    data.write_sqlite(tmp_path / "letters.sqlite", letters, letters)
+    with contextlib.closing(sqlite3.connect(tmp_path / "letters.sqlite")) as database:
+        database.execute("DROP TABLE fedcourse")
+        database.commit()
     arguments = [*SMALL, "--rounds", 1, "--data", tmp_path / "letters.sqlite"]
     status, out, err = command(*arguments)
     assert (status, out) == (2, "")
     assert re.search(r"label 10\b.*0 to 9", err.splitlines()[-1])
+
+
+# --- pictures of one's own ------------------------------------------------------------------------
+
+OWN = [
+    *("train", "--model", "small_cnn", "--rounds", 4, "--clients-per-round", 3),
+    *("--batch-size", 4, "--local-epochs", 3, "--json"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight clients with coloured pictures of three classes, each bright in a place of its own."""
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for client in range(8):
+        places = {"hell": np.s_[:7], "trüb": np.s_[7:], "<b>dunkel": np.s_[:, :6]}
+        for name, place in places.items():
+            (root / f"client {client}" / name).mkdir(parents=True)
+            for number in range(4):
+                pixels = generator.integers(0, 60, (14, 12, 3)).astype(np.uint8)
+                pixels[place] += 180
+                picture = PIL.Image.fromarray(pixels)
+                picture.save(root / f"client {client}" / name / f"{number}.png")
+    return root
+
+
+def test_a_folder_becomes_a_network_that_reads_pictures(command, report, folder, tmp_path):
+    network, page = tmp_path / "network.keras", tmp_path / "page.html"
+    told = report(
+        *(*OWN, "--data", folder, "--validation", 0.2, "--client-lr", 0.2),
+        *("--save", network, "--report", page),
+    )
+    assert told["unseen_writers"]["count"] == 1 and told["best_round"]["round"] == 4
+    assert told["unseen_writers"]["mean_accuracy"] > 0.9
+    shown = [folder / "client 0" / name / "0.png" for name in ("hell", "trüb", "<b>dunkel")]
+    status, out, _ = command("predict", network, *shown)
+    assert status == 0
+    for line, name in zip(out.splitlines(), ("hell", "trüb", "<b>dunkel"), strict=True):
+        assert re.fullmatch(rf"{name} +[01]\.\d{{3}}  .*0\.png", line)
+    status, out, _ = command("predict", "--json", network, shown[0])
+    (found,) = json.loads(out)
+    assert found["class"] == "hell" and 1 / 3 < found["probability"] <= 1
+    text = page.read_text()
+    assert "&lt;b&gt;dunkel" in text and "<b>dunkel" not in text
+    assert not re.search(r"""(src|href)=["'](?!data:)""", text)
+    assert text.count("<img alt=") == 3 and "client-lr" not in text and "client_lr" in text
+
+
+def test_a_table_of_pictures_that_nobody_owns_is_dealt(report, command, folder, tmp_path):
+    lines = [
+        f"{picture.relative_to(folder)},{picture.parent.name}" for picture in folder.rglob("*.png")
+    ]
+    (folder / "all.csv").write_text("\n".join(["picture,kind", *lines]))
+    table = ["--data", folder / "all.csv", "--label", "kind", "--file", "picture"]
+    told = report(*OWN, *table, "--deal", 6)
+    assert told["unseen_writers"]["count"] == 1
+    status, out, err = command(*OWN, *table)
+    assert (status, out) == (2, "") and "--deal 50 deals" in err.splitlines()[-1]
+
+
+def test_a_network_of_ones_own(report, folder, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import tensorflow as tf\n"
+        "def make(image_shape, classes):\n"
+        "    layers = tf.keras.layers\n"
+        "    return tf.keras.Sequential([layers.InputLayer(image_shape), layers.Flatten(),"
+        " layers.Dense(classes)])\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    told = report(*OWN, "--data", folder, "--model", "mine:make", "--save", "mine")
+    assert told["rounds"] == 4
+    assert (tmp_path / "mine" / "saved_model.pb").exists()
+
+
+def test_pictures_that_cannot_be_read_are_named(command, folder, tmp_path):
+    status, out, err = command("predict", tmp_path / "x.keras", "a.png")
+    assert (status, out) == (2, "") and "x.keras': no such file" in err.splitlines()[-1]
 
 
 # --- real writers ---------------------------------------------------------------------------------

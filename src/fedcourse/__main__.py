@@ -1,14 +1,13 @@
-"""The command line: `python -m fedcourse train` runs Federated Averaging outside a notebook."""
+"""The command line: `fedcourse train` runs Federated Averaging, `fedcourse predict` reads pictures.
+
+The same as `python -m fedcourse`.
+"""
 
 import argparse
-import functools
 import json
-import statistics
 import sys
 
 from fedcourse import environment
-
-MODELS = ("mcmahan_cnn", "small_cnn")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,11 +15,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         environment.check()
-        report = train(options)
+        from fedcourse import commands  # TensorFlow and all: not before the options are right
+
+        told = getattr(commands, options.run)(options)
+        say = {"train": commands.as_text, "predict": commands.lines_of}[options.run]
     except (ImportError, ValueError, OSError) as error:
         print(f"fedcourse: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report) if options.json else as_text(report))
+    print(json.dumps(told) if options.json else say(told))
     return 0
 
 
@@ -30,20 +32,44 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     train = commands.add_parser(
         "train",
-        help="train by Federated Averaging, judge on writers never seen",
+        help="train by Federated Averaging, judge on clients never seen",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
+    train.set_defaults(run="train")
     add = train.add_argument
-    add("--data", default="auto", help="auto, emnist, embedded, or the path of an SQLite file")
-    add("--model", choices=MODELS, default=MODELS[0], help="the network")
+    add(
+        "--data",
+        default="auto",
+        help="auto, emnist, emnist62 (letters, too), embedded, an SQLite file in TFF's layout, "
+        "a folder of pictures, or a table, …csv",
+    )
+    add("--model", default="mcmahan_cnn", help="mcmahan_cnn, small_cnn, or package.module:function")
     add("--rounds", type=whole, default=40, help="rounds of training")
     add("--clients-per-round", type=whole, default=10, help="clients drawn for each round")
     add("--local-epochs", type=whole, default=1, help="times a client goes through its images")
     add("--batch-size", type=whole, default=10, help="images in a client's step")
     add("--client-lr", type=positive, default=0.1, help="step size of SGD on a client")
     add("--seed", type=seed, default=0, help="weights, cohorts, order, and who is never seen")
+    add("--validation", type=share, metavar="SHARE", help="of the clients, to keep the best round")
     add("--checkpoint", metavar="DIR", help="save here after every round, and go on from here")
+    add("--save", metavar="MODEL", help="the network, as ….keras, ….tflite or a folder")
+    add("--report", metavar="HTML", help="a page with curves, clients and confusions")
     add("--json", action="store_true", help="print one JSON object")
+    own = train.add_argument_group("a folder or a table of pictures").add_argument
+    own("--size", type=whole, help="pixels each way; none leaves the pictures as they are")
+    own("--colour", action=argparse.BooleanOptionalAction, help="none: if a picture has it")
+    own("--invert", action="store_true", help="they show bright ink on a dark ground")
+    own("--layout", default="client/label", help="of folders: client/label, label/client or label")
+    own("--label", default="label", metavar="COLUMN", help="of a table")
+    own("--client", metavar="COLUMN", help="of a table: whose a picture is")
+    own("--file", metavar="COLUMN", help="of a table: its file; none where pixels are in columns")
+    own("--folder", metavar="DIR", help="where the table's files are; none for beside it")
+    own("--deal", type=whole, metavar="N", help="deal all pictures evenly to N simulated clients")
+    predict = commands.add_parser("predict", help="say what pictures show")
+    predict.set_defaults(run="predict")
+    predict.add_argument("network", metavar="MODEL", help="what train --save wrote")
+    predict.add_argument("pictures", metavar="PICTURE", nargs="+")
+    predict.add_argument("--json", action="store_true", help="print a JSON list")
     return top
 
 
@@ -72,89 +98,12 @@ def positive(text: str) -> float:
     return number
 
 
-def train(options: argparse.Namespace) -> dict:
-    """Train as the options say; show progress on standard error; return the report."""
-    import contextlib
-
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the report alone
-        from fedcourse import data, evaluation, models, training
-
-        seen, held = data.load(options.data)
-        training_writers, unseen_writers = data.split_writers(seen.client_ids, seed=options.seed)
-        if options.clients_per_round > len(training_writers):
-            raise ValueError(
-                f"--clients-per-round is {options.clients_per_round}, but there are only "
-                f"{len(training_writers)} training writers: ask for at most that many."
-            )
-        unseen_images = {writer: digits_of((seen, held), writer) for writer in unseen_writers}
-
-        def cohort(number: int) -> list:
-            writers = data.sample_clients(
-                training_writers, options.clients_per_round, options.seed, number
-            )
-            return [
-                data.batches(
-                    *digits_of(seen, writer),
-                    batch_size=options.batch_size,
-                    epochs=options.local_epochs,
-                    seed=number,
-                )
-                for writer in writers
-            ]
-
-        make_model = functools.partial(getattr(models, options.model), seed=options.seed)
-        process = training.federated_averaging(training.wrap(make_model), options.client_lr)
-        trained = training.train(
-            process, cohort, options.rounds, options.checkpoint, settings_of(options)
-        )
-        model = training.network_of(process, trained.state, make_model)
-        unseen = evaluation.accuracy_by_writer(model, unseen_images)
-        result = evaluation.summary(unseen)
-    seconds = [step.seconds for step in trained.history]
-    return {
-        "rounds": max(trained.done, options.rounds),
-        "seconds_per_round": statistics.median(seconds) if seconds else None,
-        "unseen_writers": {
-            "count": len(unseen),
-            "mean_accuracy": result.mean,
-            "median_accuracy": result.median,
-            "worst_tenth_accuracy": result.worst_tenth,
-        },
-    }
-
-
-def settings_of(options: argparse.Namespace) -> dict:
-    """Return what a run must not change on its way; more rounds are the point of resuming."""
-    other = ("rounds", "checkpoint", "json")
-    return {name: value for name, value in vars(options).items() if name not in other}
-
-
-def digits_of(clients: object, writer: str) -> tuple:
-    """Return a writer's pixels and labels.
-
-    Raises:
-        ValueError: A label is no digit: the networks have no output for it.
-    """
-    from fedcourse import data
-
-    pixels, labels = data.images_of(clients, writer)
-    if labels.max() > 9:
-        raise ValueError(
-            f"--data: an image of {writer!r} has the label {labels.max()}; "
-            "the networks know the digits 0 to 9."
-        )
-    return pixels, labels
-
-
-def as_text(report: dict) -> str:
-    """Say the report in two lines."""
-    unseen = report["unseen_writers"]
-    pace = report["seconds_per_round"]
-    return (
-        f"{report['rounds']} rounds" + (f", {pace:.2f} s each" if pace else "") + "\n"
-        f"accuracy on {unseen['count']} writers never seen: mean {unseen['mean_accuracy']:.3f}, "
-        f"median {unseen['median_accuracy']:.3f}, worst tenth {unseen['worst_tenth_accuracy']:.3f}"
-    )
+def share(text: str) -> float:
+    """Read a share above 0 and below 1."""
+    number = positive(text)
+    if number >= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return number
 
 
 if __name__ == "__main__":

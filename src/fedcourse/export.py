@@ -43,12 +43,7 @@ def save(
     Lesson: 05
     """
     path = pathlib.Path(path)
-    write = _WRITERS.get(path.suffix)
-    if write is None:
-        raise ValueError(
-            f"path={str(path)!r} ends in {path.suffix!r}; it must end in .keras or .tflite, or "
-            "have no ending, for the folder of a SavedModel"
-        )
+    check_path(path)
     if not (isinstance(network, tf.keras.Sequential) or hasattr(network, "_nodes_by_depth")):
         raise ValueError(
             f"the network {network.name!r} is a class of its own, which nobody could read without "
@@ -64,7 +59,23 @@ def save(
         "image_shape": list(network.input_shape[1:]),
     }
     with _in_one_step(path) as unfinished:
-        write(network, unfinished, json.dumps(remembered))
+        _WRITERS[path.suffix](network, unfinished, json.dumps(remembered))
+
+
+def check_path(path: str | os.PathLike) -> None:
+    """Check that a path says what kind of file is wanted.
+
+    Raises:
+        ValueError: It has another ending than `save` knows.
+
+    Lesson: none yet
+    """
+    suffix = pathlib.Path(path).suffix
+    if suffix not in _WRITERS:
+        raise ValueError(
+            f"path={str(path)!r} ends in {suffix!r}; it must end in .keras or .tflite, or "
+            "have no ending, for the folder of a SavedModel"
+        )
 
 
 class Loaded(NamedTuple):

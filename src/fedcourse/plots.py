@@ -46,7 +46,7 @@ def digits(
     """Show images in a grid, row by row.
 
     Args:
-        images: Pixels, float [28, 28] each, 0.0 = ink and 1.0 = paper.
+        images: Pixels from 0 to 1, [H, W] each or [H, W, 3]; of digits 0.0 = ink, 1.0 = paper.
         columns: Images in a row.
         titles: A line above each image.
         size: Inches an image takes each way.
@@ -108,6 +108,39 @@ def writers_dots(
     axis.set_ylim(len(results) - 0.4, -0.65)
     axis.set(xlabel="accuracy on a writer's images, one dot a writer", title=title)
     axis.grid(axis="y", visible=False)
+    return figure
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> plt.Figure:
+    """Show which classes are taken for which.
+
+    Args:
+        matrix: Counts [K, K], rows the true classes, columns those they are taken for.
+        classes: K names.
+        title: The figure's title.
+
+    Returns:
+        The figure; each row is coloured by its shares, and has its counts where there is room.
+
+    Lesson: 05
+    """
+    matrix = np.asarray(matrix)
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = min(7.5, 2 + 0.45 * len(classes))
+    figure, axis = plt.subplots(figsize=(side + 0.8, side))
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = 9 if len(classes) <= 20 else 5
+    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
+    axis.set_yticks(range(len(classes)), classes, fontsize=size)
+    axis.set(xlabel="taken for", ylabel="what it is", title=title)
+    axis.grid(visible=False)
+    if len(classes) <= 20:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(
+                *(column, row, matrix[row, column]),
+                **{"ha": "center", "va": "center", "color": colour, "fontsize": 8},
+            )
     return figure
 
 

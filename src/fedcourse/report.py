@@ -1,0 +1,161 @@
+"""A page that tells how a run went: one HTML file that opens by itself."""
+
+import base64
+import contextlib
+import html
+import io
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from fedcourse import confusion, plots
+
+_STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .2rem .8rem; border-bottom: 1px solid #8886; text-align: left }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+img { max-width: 100%; background: white; border-radius: 4px }
+.columns { columns: 16rem }
+"""
+
+
+def page(
+    settings: Mapping[str, object],
+    rounds: Sequence[tuple[int, float]],
+    scores: Sequence[tuple[int, float]],
+    accuracies: Mapping[str, float],
+    matrix: np.ndarray,
+    classes: Sequence[str],
+) -> str:
+    """Return the page.
+
+    Args:
+        settings: What the run was started with.
+        rounds: (round, accuracy on the cohort's images while it trained).
+        scores: (round, accuracy on the validation clients); none where nothing was judged.
+        accuracies: Accuracy by client that was never seen.
+        matrix: Their confusion matrices' sum, int64 [K, K], see `confusion`.
+        classes: K names.
+
+    Lesson: none yet
+    """
+    found = confusion.scores(matrix)
+    values = np.array(list(accuracies.values()))
+    worst = sorted(accuracies, key=accuracies.get)[: -(-len(accuracies) // 10)]
+    served = sorted(accuracies.items(), key=lambda pair: pair[1])
+    parts = [
+        "<h1>Federated training</h1>",
+        f"<p><strong>{values.mean():.3f}</strong> is the mean accuracy over {len(values)} clients "
+        f"never seen; <strong>{np.mean([accuracies[c] for c in worst]):.3f}</strong> over the "
+        f"tenth of them served worst: {_words(', '.join(worst))}.</p>",
+        _curve(rounds, scores),
+        "<h2>Client by client</h2>",
+        _bars(accuracies),
+        "<details><summary>All of them, the worst first</summary>",
+        '<div class="columns">',
+        *(f"{_words(client)} {accuracy:.3f}<br>" for client, accuracy in served),
+        "</div></details>",
+        "<h2>Class by class</h2>",
+        _picture(
+            plots.confusion(matrix, list(classes), "Which class is taken for which"),
+            "Confusion matrix: "
+            + "; ".join(
+                f"{name} {recall:.0%} right"
+                for name, recall in zip(classes, found.recall, strict=True)
+            ),
+        ),
+        _table(
+            ("class", "precision", "recall", "F1", "images"),
+            zip(classes, *found[:4], strict=True),
+        ),
+        "<h2>Settings</h2>",
+        _table(("setting", "value"), ((k, str(v)) for k, v in settings.items())),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>Federated training</title><style>{_STYLE}</style></head><body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def write(path: str | os.PathLike, text: str) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        OSError: It cannot be written.
+
+    Lesson: none yet
+    """
+    path = pathlib.Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _words(text: object) -> str:
+    return html.escape(str(text))
+
+
+def _table(head: Sequence[str], rows) -> str:
+    def cell(tag: str, value: object) -> str:
+        if isinstance(value, str):
+            return f"<{tag}>{_words(value)}</{tag}>"
+        whole = isinstance(value, int | np.integer)
+        return f'<{tag} class="n">{value if whole else format(value, ".3f")}</{tag}>'
+
+    lines = ["".join(cell("th", name) for name in head)]
+    lines += ["".join(cell("td", value) for value in row) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+
+
+def _curve(rounds: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> str:
+    if not rounds and not scores:
+        return ""
+    with _styled():
+        figure, axis = plt.subplots(figsize=(8, 3))
+    if rounds:
+        axis.plot(*zip(*rounds, strict=True), color=plots.SEEN, label="cohorts, while they train")
+    said = "Accuracy by round"
+    if scores:
+        axis.plot(
+            *zip(*scores, strict=True), "o-", color=plots.FEDERATED, label="validation clients"
+        )
+        best = max(scores, key=lambda pair: pair[1])
+        said += f"; best by validation clients {best[1]:.3f} after round {best[0]}"
+    axis.set(xlabel="round", ylabel="accuracy", ylim=(0, 1.02), title=said)
+    axis.legend(loc="lower right")
+    return _picture(figure, said)
+
+
+def _bars(accuracies: Mapping[str, float]) -> str:
+    with _styled():
+        figure, axis = plt.subplots(figsize=(8, 2.4))
+    axis.hist(list(accuracies.values()), np.linspace(0, 1, 41), color=plots.FEDERATED)
+    said = f"How {len(accuracies)} clients that were never seen are served"
+    axis.set(xlabel="accuracy on a client's images", ylabel="clients", title=said)
+    return _picture(figure, said)
+
+
+@contextlib.contextmanager
+def _styled() -> Iterator[None]:
+    with plt.rc_context():
+        plots.use_style()
+        yield
+
+
+def _picture(figure: plt.Figure, said: str) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130)
+    plt.close(figure)
+    data = base64.b64encode(content.getvalue()).decode()
+    return f'<p><img alt="{_words(said)}" src="data:image/png;base64,{data}"></p>'
