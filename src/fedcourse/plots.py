@@ -130,7 +130,8 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> plt.Fig
     figure, axis = plt.subplots(figsize=(side + 0.8, side))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = 9 if len(classes) <= 20 else 5
-    axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
+    longest = max(map(len, classes))
+    axis.set_xticks(range(len(classes)), classes, rotation=90 * (longest > 3), fontsize=size)
     axis.set_yticks(range(len(classes)), classes, fontsize=size)
     axis.set(xlabel="taken for", ylabel="what it is", title=title)
     axis.grid(visible=False)

@@ -1,12 +1,11 @@
 """A page that tells how a run went: one HTML file that opens by itself."""
 
 import base64
-import contextlib
 import html
 import io
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,6 +43,12 @@ def page(
 
     Lesson: none yet
     """
+    with plt.rc_context():
+        plots.use_style()
+        return _page(settings, rounds, scores, accuracies, matrix, classes)
+
+
+def _page(settings, rounds, scores, accuracies, matrix, classes) -> str:
     found = confusion.scores(matrix)
     values = np.array(list(accuracies.values()))
     worst = sorted(accuracies, key=accuracies.get)[: -(-len(accuracies) // 10)]
@@ -107,22 +112,28 @@ def _words(text: object) -> str:
 
 
 def _table(head: Sequence[str], rows) -> str:
-    def cell(tag: str, value: object) -> str:
+    def cell(value: object) -> str:
         if isinstance(value, str):
-            return f"<{tag}>{_words(value)}</{tag}>"
+            return f"<td>{_words(value)}</td>"
         whole = isinstance(value, int | np.integer)
-        return f'<{tag} class="n">{value if whole else format(value, ".3f")}</{tag}>'
+        return f'<td class="n">{value if whole else format(value, ".3f")}</td>'
 
-    lines = ["".join(cell("th", name) for name in head)]
-    lines += ["".join(cell("td", value) for value in row) for row in rows]
+    rows = [tuple(row) for row in rows]
+    kinds = [isinstance(value, str) for value in rows[0]]
+    lines = [
+        "".join(
+            f"<th>{name}</th>" if words else f'<th class="n">{name}</th>'
+            for name, words in zip(head, kinds, strict=True)
+        )
+    ]
+    lines += ["".join(cell(value) for value in row) for row in rows]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
 def _curve(rounds: Sequence[tuple[int, float]], scores: Sequence[tuple[int, float]]) -> str:
     if not rounds and not scores:
         return ""
-    with _styled():
-        figure, axis = plt.subplots(figsize=(8, 3))
+    figure, axis = plt.subplots(figsize=(8, 3))
     if rounds:
         axis.plot(*zip(*rounds, strict=True), color=plots.SEEN, label="cohorts, while they train")
     said = "Accuracy by round"
@@ -132,25 +143,18 @@ def _curve(rounds: Sequence[tuple[int, float]], scores: Sequence[tuple[int, floa
         )
         best = max(scores, key=lambda pair: pair[1])
         said += f"; best by validation clients {best[1]:.3f} after round {best[0]}"
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="round", ylabel="accuracy", ylim=(0, 1.02), title=said)
     axis.legend(loc="lower right")
     return _picture(figure, said)
 
 
 def _bars(accuracies: Mapping[str, float]) -> str:
-    with _styled():
-        figure, axis = plt.subplots(figsize=(8, 2.4))
+    figure, axis = plt.subplots(figsize=(8, 2.4))
     axis.hist(list(accuracies.values()), np.linspace(0, 1, 41), color=plots.FEDERATED)
     said = f"How {len(accuracies)} clients that were never seen are served"
     axis.set(xlabel="accuracy on a client's images", ylabel="clients", title=said)
     return _picture(figure, said)
-
-
-@contextlib.contextmanager
-def _styled() -> Iterator[None]:
-    with plt.rc_context():
-        plots.use_style()
-        yield
 
 
 def _picture(figure: plt.Figure, said: str) -> str:

@@ -1,0 +1,84 @@
+"""The page that tells how a run went."""
+
+from fedcourse import report  # isort: skip  (before TensorFlow)
+
+import html.parser
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects what is shown, what is referred to, and what each picture says."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.sources, self.said, self.open = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.sources += [attrs[name] for name in ("src", "href") if name in attrs]
+        self.said += [attrs["alt"]] if tag == "img" else []
+        if tag not in ("img", "meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    return reader
+
+
+@pytest.mark.parametrize("classes", [2, 10, 62])
+def test_a_page_holds_what_it_was_given(classes):
+    names = [f"<script>{k}" for k in range(classes)]
+    matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
+    accuracies = {f"<b>client {k}": k / 20 for k in range(20)}
+    reader = read(
+        report.page(
+            *({"rounds": 3, "data": "<i>"}, [(1, 0.1), (2, 0.4)], [(2, 0.9), (3, 0.7)]),
+            *(accuracies, matrix, names),
+        )
+    )
+    words = " ".join(reader.words)
+    assert {*names, *accuracies, "<i>"} <= {word.strip() for word in reader.words} | {
+        f"<b>client {k}" for k in range(20) if f"<b>client {k} {k / 20:.3f}" in words
+    }
+    assert "0.475" in words and "0.025" in words  # the mean, and the worst tenth
+    assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
+    assert len(reader.said) == 3
+    assert "best by validation clients 0.900 after round 2" in reader.said[0]
+    assert not plt.get_fignums()
+
+
+def test_without_rounds_or_scores_there_is_no_curve():
+    page = report.page({"a": 1}, [], [], {"x": 1.0}, np.eye(2, dtype=int), ["a", "b"])
+    assert len(read(page).said) == 2
+    assert (
+        len(
+            read(report.page({"a": 1}, [(1, 0.5)], [], {"x": 1.0}, np.eye(2, dtype=int), "ab")).said
+        )
+        == 3
+    )
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    report.write(tmp_path / "page.html", "one")
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report.os, "replace", fails)
+    with pytest.raises(OSError, match="No space"):
+        report.write(tmp_path / "page.html", "two")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+    assert re.fullmatch("one", (tmp_path / "page.html").read_text())
