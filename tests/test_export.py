@@ -50,13 +50,13 @@ def test_a_file_gives_the_same_answers_and_names(network, images, tmp_path, kind
     for _ in range(2):  # the second takes the place of the first
         export.save(network, tmp_path / kind, NAMES, {"invert": True})
     loaded = export.load(tmp_path / kind)
-    assert capfd.readouterr() == ("", "")
     assert [entry.name for entry in tmp_path.iterdir()] == [kind]
     assert loaded.classes == tuple(NAMES) and loaded.about["invert"] is True
     assert loaded.image_shape == network.input_shape[1:]
     expected = network.predict(images, verbose=0)
     assert np.abs(loaded.logits(images) - expected).max() < 1e-5
     assert np.abs(loaded.logits(images[:1]) - expected[:1]).max() < 1e-5
+    assert capfd.readouterr() == ("", "")
     shares = loaded.probabilities(images)
     assert np.allclose(shares.sum(1), 1, atol=1e-5)
     assert np.array_equal(shares.argmax(1), expected.argmax(1))

@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -232,7 +233,8 @@ def _read_tflite(path: pathlib.Path) -> tuple:
     with _quiet():
         interpreter = tf.lite.Interpreter(str(path))
         run = interpreter.get_signature_runner()
-    (name, given), *_ = run.get_input_details().items()
+        (name, given), *_ = run.get_input_details().items()
+        run(**{name: np.zeros(given["shape"], np.float32)})  # says at its first call what it uses
 
     def predict(images: np.ndarray) -> np.ndarray:
         (logits,) = run(**{name: images}).values()
@@ -250,7 +252,8 @@ def _quiet() -> Iterator[None]:
     logger.disabled = True
     os.dup2(sink, 2)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that TFLite is to move to a package of its own
             yield
     finally:
         os.dup2(kept, 2)

@@ -75,22 +75,30 @@ class Boxes(anywidget.AnyWidget):
 
         Returns:
             pixels: float32 [N, 28, 28], 1.0 = paper; boxes with nothing in them are left out.
-            labels: int32 [N], the place of each label.
+            labels: int32 [N], the place of each label among those that differ.
         """
-        drawn = [number for number, drawing in enumerate(self.strokes) if drawing]
-        pixels = [strokes_module.image(self.strokes[number]) for number in drawn]
+        drawn = [pair for pair in zip(self.strokes, self.labels, strict=True) if pair[0]]
+        pixels = [strokes_module.image(drawing) for drawing, _ in drawn]
+        place = {label: number for number, label in enumerate(dict.fromkeys(self.labels))}
         side = strokes_module.SIDE
-        return np.reshape(pixels, (-1, side, side)).astype(np.float32), np.array(drawn, np.int32)
+        return (
+            np.reshape(pixels, (-1, side, side)).astype(np.float32),
+            np.array([place[label] for _, label in drawn], np.int32),
+        )
 
     def still(self) -> plt.Figure:
         """Show the boxes as a picture, with what is written under them."""
-        count = len(self.labels)
-        figure, axes = plt.subplots(1, count, figsize=(0.8 * count, 1.25), squeeze=False)
+        columns = min(10, len(self.labels))
+        rows = -(-len(self.labels) // columns)
+        figure, axes = plt.subplots(rows, columns, figsize=(0.8 * columns, 1.2 * rows))
+        for axis in np.ravel(axes):
+            axis.axis("off")
         for axis, label, drawing, reading in zip(
-            axes[0], self.labels, self.strokes, self.readings, strict=True
+            np.ravel(axes), self.labels, self.strokes, self.readings, strict=False
         ):
+            axis.axis("on")
             for stroke in drawing:
-                axis.plot(*np.transpose(stroke), color="black", linewidth=2.5, marker=".")
+                axis.plot(*np.transpose(stroke), "k." if len(stroke) == 1 else "k-", linewidth=2.5)
             axis.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], aspect="equal")
             axis.spines[:].set_visible(True)
             axis.grid(visible=False)
