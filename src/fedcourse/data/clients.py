@@ -203,7 +203,7 @@ def hold_out(
     Raises:
         ValueError: a share not between 0 and 1, or no client with two images.
 
-    Lesson: 05
+    Lesson: none yet
     """
     if not 0 < share < 1:
         raise ValueError(f"share={share!r} must be between 0 and 1, such as 1/6")
