@@ -64,6 +64,7 @@ def test_a_file_gives_the_same_answers_and_names(network, images, tmp_path, kind
         assert np.abs(loaded.logits(images[..., 0]) - expected).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_keras_3_reads_it_in_a_process_without_the_course(network, images, tmp_path, python):
     export.save(network, tmp_path / "network.keras", NAMES)
     np.save(tmp_path / "images.npy", images)
@@ -123,7 +124,7 @@ def test_what_cannot_be_saved_is_named(tmp_path):
         export.save(grey(), tmp_path / "network.h5")
     with pytest.raises(ValueError, match="classes has 2 names, and the network 3 outputs"):
         export.save(grey(), tmp_path / "network.keras", ["a", "b"])
-    with pytest.raises(ValueError, match="'own' is a class of its own"):
+    with pytest.raises(ValueError, match=r"'own\w*' is a class of its own"):
         export.save(Own(), tmp_path / "network.keras")
     with pytest.raises(FileNotFoundError):
         export.save(grey(), tmp_path / "nowhere" / "network.keras")

@@ -43,6 +43,7 @@ def test_a_page_holds_what_it_was_given(classes):
     names = [f"<script>{k}" for k in range(classes)]
     matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
     accuracies = {f"<b>client {k}": k / 20 for k in range(20)}
+    open_before = plt.get_fignums()
     reader = read(
         report.page(
             *({"rounds": 3, "data": "<i>"}, [(1, 0.1), (2, 0.4)], [(2, 0.9), (3, 0.7)]),
@@ -57,7 +58,7 @@ def test_a_page_holds_what_it_was_given(classes):
     assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
     assert len(reader.said) == 3
     assert "best by validation clients 0.900 after round 2" in reader.said[0]
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == open_before
 
 
 def test_without_rounds_or_scores_there_is_no_curve():

@@ -403,6 +403,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(1, 11))
 def test_stopped_anywhere_it_comes_to_the_same_best(process, clients, states, tmp_path, at):
     """Stopped while a cohort is made, while a state is judged, and between two files."""

@@ -8,6 +8,8 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from conftest import weights_gap
 
+pytestmark = pytest.mark.slow  # a process of TFF for almost each
+
 layers = tf.keras.layers
 SHAPE = (8, 8, 3)
 
