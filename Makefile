@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help run lab test quick test-colab test-real notebooks lint workflows site lock release bench growth rounds-to-target secagg-bench privacy clean
+.PHONY: help run lab test quick test-colab test-real notebooks lint workflows site lock release bench growth rounds-to-target secagg-bench privacy cameras clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ secagg-bench: $(READY) ## seconds and bytes of secure aggregation, beside the pa
 
 privacy: $(READY) ## accuracy against epsilon on real writers; FEDCOURSE_REAL_WRITERS=file
 	@$(BIN)/python benchmarks/privacy.py
+
+cameras: $(READY) ## the search behind lesson 05's settings
+	@$(BIN)/python benchmarks/cameras.py
 
 lock: ## write constraints.txt anew from requirements.txt
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
