@@ -316,6 +316,11 @@ def test_outputs_hold_no_paths_of_a_machine(cells):
             assert not found, found
 
 
+def test_outputs_hold_no_widgets_which_need_their_kernel(cells):
+    data = [output.get("data", {}) for cell in code(cells) for output in cell.outputs]
+    assert not [kind for each in data for kind in each if "widget" in kind]
+
+
 DRAWS = r"plots\.(digits|writers_dots|one_round|LiveCurve)\(|plt\.subplots\("
 
 

@@ -259,6 +259,9 @@ def say_minutes(notebook: nbformat.NotebookNode, path: pathlib.Path, seconds: fl
 def save(notebook: nbformat.NotebookNode, path: pathlib.Path, into: pathlib.Path | None) -> None:
     """Write the executed notebook, and what the README shows of it; in `into`, all its figures."""
     notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):  # a widget needs its kernel: its text stays
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3",
         "language": "python",

@@ -51,6 +51,9 @@ class Boxes(anywidget.AnyWidget):
             readings=[""] * len(labels),
         )
 
+    def __repr__(self) -> str:  # what stands in a notebook that is not running
+        return f"{len(self.labels)} boxes to draw in, once this notebook runs"
+
     @traitlets.validate("strokes")
     def _check_strokes(self, proposal: dict) -> list:
         if len(proposal["value"]) != len(self.labels):
