@@ -268,6 +268,34 @@ def test_auto_and_emnist_use_what_was_fetched(file, pair, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_letters_come_out_of_the_file_that_holds_digits_too(tmp_path, monkeypatch):
+    """As TFF's does: splits digits_only_* and all_*, and not a word about classes."""
+    path = tmp_path / "both.sqlite"
+    letters = data.from_arrays(
+        {"f0000_14": (np.full((2, 28, 28), 0.5), [7, 61])}, data.classes.LETTERS_TOO
+    )
+    data.write_sqlite(path, letters, letters)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        for table, columns in {
+            "examples": "client_id, serialized_example_proto",
+            "client_metadata": "client_id, num_examples",
+        }.items():
+            database.execute(
+                f"INSERT INTO {table} (split_name, {columns})"
+                f" SELECT replace(split_name, 'all', 'digits_only'), {columns} FROM {table}"
+            )
+        database.execute("DROP TABLE fedcourse")
+        database.commit()
+    monkeypatch.setattr(emnist, "fetch", lambda cache_dir: path)
+    for half in data.load("emnist62"):
+        assert half.classes == data.classes.LETTERS_TOO and len(half.classes) == 62
+        assert data.images_of(half, "f0000_14")[1].tolist() == [7, 61]
+        assert half.classes[61] == "z" and half.classes[10] == "A"
+    assert data.load("emnist")[0].classes == tuple("0123456789")
+    with pytest.raises(ValueError, match="splits='none'"):
+        data.from_sqlite(path, "none")
+
+
 def test_emnist_does_not_fall_back(monkeypatch):
     monkeypatch.setattr(emnist, "fetch", unreachable)
     with pytest.raises(ConnectionError):
