@@ -19,6 +19,7 @@ import tensorflow as tf
 ABOUT = (
     "fedcourse.json"  # in a .keras file, which is a zip, and in a .tflite, to which one is added
 )
+_SAVED_MODEL = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 
 
 def save(
@@ -27,18 +28,21 @@ def save(
     classes: Sequence[str] = (),
     about: Mapping[str, object] | None = None,
 ) -> None:
-    """Write a network to a file, whole or not at all.
+    """Write a network to a file, whole or not at all, and read it back before it counts.
 
     Args:
-        network: Keras 2 network, functional or sequential, from images to logits.
-        path: "….keras", which Keras 2 and Keras 3 read; "….tflite" for phones; without an ending
-            the folder of a SavedModel. One that exists is replaced.
+        network: Keras 2 network, functional or sequential, from images, float32 [N, H, W, C], to
+            logits, float32 [N, K].
+        path: "….keras", which Keras 2 reads, and Keras 3 too where every step is a layer of both
+            (not `x / 255`, not MultiHeadAttention); "….tflite" for phones; without an ending the
+            folder of a SavedModel. One that exists is replaced.
         classes: The names of its outputs, in order.
         about: What else is to be remembered, in JSON's types.
 
     Raises:
-        ValueError: Another ending, another number of classes than outputs, or a network that
-            cannot be read elsewhere.
+        ValueError: Another ending, a place that holds something else, another number of classes
+            than outputs, or a network that is not built, cannot be read elsewhere, or would answer
+            otherwise there.
         OSError: The place cannot be written to.
 
     Lesson: 05
@@ -49,6 +53,17 @@ def save(
         raise ValueError(
             f"the network {network.name!r} is a class of its own, which nobody could read without "
             "its code: build it of layers, by tf.keras.Sequential or tf.keras.Model(inputs, …)"
+        )
+    if not network.inputs:
+        raise ValueError(
+            f"the network {network.name!r} is not built: begin it with "
+            "tf.keras.layers.InputLayer((height, width, channels))"
+        )
+    ends = [*network.inputs, *network.outputs]
+    if [len(end.shape) for end in ends] != [4, 2]:
+        raise ValueError(
+            f"the network {network.name!r} has inputs and outputs of the shapes "
+            f"{[tuple(end.shape) for end in ends]}; it must be [N, H, W, C] to [N, K]"
         )
     if len(classes) not in (0, network.output_shape[-1]):
         raise ValueError(
@@ -61,21 +76,37 @@ def save(
     }
     with _in_one_step(path) as unfinished:
         _WRITERS[path.suffix](network, unfinished, json.dumps(remembered))
+        _check_answers(network, unfinished)
 
 
 def check_path(path: str | os.PathLike) -> None:
-    """Check that a path says what kind of file is wanted.
+    """Check that a path says what kind of file is wanted, and holds nothing else.
 
     Raises:
-        ValueError: It has another ending than `save` knows.
+        ValueError: It has another ending than `save` knows, or would replace what is no network:
+            a folder of other things, a folder by a file or a file by a folder.
 
     Lesson: none yet
     """
-    suffix = pathlib.Path(path).suffix
+    path = pathlib.Path(path)
+    suffix = path.suffix
     if suffix not in _WRITERS:
         raise ValueError(
             f"path={str(path)!r} ends in {suffix!r}; it must end in .keras or .tflite, or "
             "have no ending, for the folder of a SavedModel"
+        )
+    if suffix and path.is_dir():
+        raise ValueError(
+            f"path={str(path)!r} is a folder; a network that ends in {suffix} is a file"
+        )
+    if not suffix and path.exists() and not path.is_dir():
+        raise ValueError(
+            f"path={str(path)!r} is a file; a path without an ending is to be a folder"
+        )
+    if not suffix and path.is_dir() and (others := set(os.listdir(path)) - _SAVED_MODEL):
+        raise ValueError(
+            f"path={str(path)!r} is a folder that holds {min(others)!r}, which no SavedModel does: "
+            "name a folder that is not there yet"
         )
 
 
@@ -120,8 +151,9 @@ def load(path: str | os.PathLike) -> Loaded:
     try:
         predict, shape, remembered = read(path)
     except Exception as error:  # each of the three readers raises kinds of its own
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"path={str(path)!r} is no network that can be read: {first}") from error
+        raise ValueError(
+            f"path={str(path)!r} is no network that can be read: {_first_line(error)}"
+        ) from error
     if len(shape) != 3:
         raise ValueError(f"path={str(path)!r} takes {shape}; it must take images, (H, W, C)")
 
@@ -136,11 +168,40 @@ def load(path: str | os.PathLike) -> Loaded:
 def _in_one_step(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Give a place beside `path` to write to; in the end it takes the place of `path`."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unfinished-") as folder:
-        unfinished = pathlib.Path(folder) / path.name
+        unfinished, old = pathlib.Path(folder) / f"new{path.suffix}", pathlib.Path(folder) / "old"
         yield unfinished
-        if path.is_dir() and unfinished.is_dir():  # a folder cannot take the place of a full one
-            os.replace(path, pathlib.Path(folder) / "old")
-        os.replace(unfinished, path)
+        if path.is_dir():  # a folder cannot take the place of a full one
+            os.replace(path, old)
+        try:
+            os.replace(unfinished, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+
+
+def _check_answers(network: tf.keras.Model, path: pathlib.Path) -> None:
+    """Check that what was written says what the network says."""
+    shape = [side or 32 for side in network.input_shape[1:]]
+    images = np.random.default_rng(0).random((3, *shape), np.float32)
+    expected = np.asarray(network(images, training=False), np.float32)
+    kind = path.suffix or "SavedModel"
+    try:
+        found = np.asarray(_READERS[path.suffix](path)[0](images), np.float32)
+    except Exception as error:  # each of the three readers raises kinds of its own
+        raise ValueError(
+            f"the network {network.name!r} does not work as {kind}, try another kind of file: "
+            + _first_line(error)
+        ) from error
+    if not np.allclose(found, expected, 1e-3, 1e-3 * np.abs(expected).max(), equal_nan=True):
+        raise ValueError(
+            f"the network {network.name!r} answers otherwise as {kind}, by up to "
+            f"{np.abs(found - expected).max():.1e}: try another kind of file"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 # --- .keras ---------------------------------------------------------------------------------------
@@ -157,17 +218,59 @@ def _write_keras(network: tf.keras.Model, path: pathlib.Path, about: str) -> Non
             archive.writestr(ABOUT, about)
 
 
+# What Keras 2 writes of these layers and Keras 3 does not take. None of it changes what they do:
+# the layers do not use it, or it is always the same.
+_NOT_IN_KERAS_3 = {
+    "Conv2DTranspose": ("groups",),
+    "DepthwiseConv2D": ("groups",),
+    "SeparableConv2D": (
+        "groups",
+        *(f"kernel_{x}" for x in ("initializer", "regularizer", "constraint")),
+    ),
+    "SpatialDropout2D": ("trainable", "noise_shape"),
+}
+
+
 def _for_keras_3(config: bytes) -> str:
     """Say a network's layers so that Keras 3 understands them; Keras 2 does all the same.
 
-    It knows no `rng_type` of layers that augment, and takes one axis of BatchNormalization, which
-    Keras 2 writes as a list of one.
+    Raises:
+        ValueError: One of them is a class of the user's own, or holds Python code.
     """
 
-    def understood(pairs: dict) -> dict:
-        pairs.pop("rng_type", None)
-        axis = pairs.get("axis")
-        return {**pairs, "axis": axis[0]} if isinstance(axis, list) and len(axis) == 1 else pairs
+    def understood(said: dict) -> dict:
+        kind, own = said.get("class_name"), said.get("config")
+        if kind is None or not isinstance(own, dict):
+            return said
+        module = said.get("module", "keras") or ""
+        if kind == "Lambda" or module.split(".")[0] not in ("keras", "tf_keras", "builtins"):
+            raise ValueError(
+                f"the network's {own.get('name', kind)!r} is a {kind}, which nobody could read "
+                "without its code: take layers of tf.keras.layers, or a path without an ending, "
+                "for a SavedModel, which holds what is computed"
+            )
+        for name in ("rng_type", *_NOT_IN_KERAS_3.get(kind, ())):
+            own.pop(name, None)
+        if kind != "InputLayer":  # there is always one that says it, too
+            own.pop("batch_input_shape", None)
+        if isinstance(axis := own.get("axis"), list) and len(axis) == 1:
+            (own["axis"],) = axis
+            if kind == "LayerNormalization":  # Keras 3 counts from the end alone
+                own["axis"] -= len(said["build_config"]["input_shape"])
+        if kind == "Functional":
+            said |= {"module": "keras", "class_name": "Model", "registered_name": None}
+            for ends in ("input_layers", "output_layers"):
+                if len(own[ends]) == 1:  # else Keras 3 gives a list of one tensor
+                    (own[ends],) = own[ends]
+            for layer in own["layers"]:
+                # Keras 2 counts the uses of a network within a network from 1, Keras 3 from 0:
+                # used twice, the same use has either's number.
+                if (
+                    layer["class_name"] in ("Model", "Sequential")
+                    and len(layer["inbound_nodes"]) == 1
+                ):
+                    layer["inbound_nodes"] *= 2
+        return said
 
     return json.dumps(json.loads(config, object_hook=understood))
 
@@ -208,7 +311,9 @@ def _write_folder(network: tf.keras.Model, path: pathlib.Path, about: str) -> No
 def _read_folder(path: pathlib.Path) -> tuple:
     module = tf.saved_model.load(str(path))
     beside = path / "assets.extra" / ABOUT
-    about = json.loads(beside.read_text()) if beside.exists() else {}
+    if not beside.exists():
+        raise ValueError(f"it has no {ABOUT}: the course did not write it")
+    about = json.loads(beside.read_text())
     return lambda images: module.serve(tf.constant(images)), about["image_shape"], about
 
 
@@ -216,9 +321,20 @@ def _read_folder(path: pathlib.Path) -> tuple:
 
 
 def _write_tflite(network: tf.keras.Model, path: pathlib.Path, about: str) -> None:
+    if None in network.input_shape[1:]:  # TFLite would crash on it
+        raise ValueError(
+            f"the network takes images of any size, {network.input_shape[1:]}, and a .tflite of "
+            "one: build it with InputLayer((height, width, channels))"
+        )
     with _quiet(), tempfile.TemporaryDirectory() as folder:
         _export(network, folder)
-        content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        try:
+            content = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        except Exception as error:  # a kind of its own, and pages of text
+            raise ValueError(
+                f"the network {network.name!r} has operations that TFLite does not, try another "
+                f"kind of file: {_first_line(error)[:200]}"
+            ) from error
     path.write_bytes(content)
     with zipfile.ZipFile(path, "a") as archive:  # behind the network, as TFLite's metadata has it
         archive.writestr(ABOUT, about)
@@ -227,6 +343,8 @@ def _write_tflite(network: tf.keras.Model, path: pathlib.Path, about: str) -> No
 
 def _read_tflite(path: pathlib.Path) -> tuple:
     with zipfile.ZipFile(path) as archive:
+        if ABOUT not in archive.namelist():
+            raise ValueError(f"it has no {ABOUT}: the course did not write it")
         crc, length = archive.comment.split()
     if zlib.crc32(path.read_bytes()[: int(length)]) != int(crc, 16):  # TFLite would crash on it
         raise ValueError("its checksum is another")
