@@ -19,20 +19,20 @@ def by_client(model: tf.keras.Model, clients: Mapping[str, Arrays]) -> dict[str,
 
     Args:
         model: Keras model from images, float32 [N, H, W, C], to logits, float32 [N, K].
-        clients: Client id -> (pixels, labels int32 [N]).
+        clients: Client id -> (pixels, labels int32 [N]); one without images counts nothing.
 
     Returns:
         Client id -> int64 [K, K]: in row t and column p the client's images of class t that the
         model takes for p. The sum over clients is the matrix of all images.
 
     Raises:
-        ValueError: `clients` is empty, or a label has no output.
+        ValueError: No client has an image, or a label has no output.
 
     Lesson: 05
     """
     return {
         client: _counts(labels, logits.argmax(1), logits.shape[1])
-        for client, (logits, labels) in evaluation.predicted(model, clients).items()
+        for client, (logits, labels) in _answers(model, clients).items()
     }
 
 
@@ -43,23 +43,24 @@ def top_k_by_client(
 
     Args:
         model: Keras model from images, float32 [N, H, W, C], to logits, float32 [N, K].
-        clients: Client id -> (pixels, labels int32 [N]).
+        clients: Client id -> (pixels, labels int32 [N]); one without images counts nothing.
         k: From 1 to K.
 
     Returns:
         Client id -> int64 [2]: images that have, and images. The sum over clients gives the share
-        in all images.
+        in all images. Of equal logits the higher class comes first, as in scikit-learn; argmax, and
+        with it accuracy and `by_client`, takes the lower.
 
     Raises:
-        ValueError: `clients` is empty, a label has no output, or k is out of its range.
+        ValueError: No client has an image, a label has no output, or k is out of its range.
 
     Lesson: 05
     """
     counts = {}
-    for client, (logits, labels) in evaluation.predicted(model, clients).items():
+    for client, (logits, labels) in _answers(model, clients).items():
         if not 1 <= k <= logits.shape[1]:
             raise ValueError(f"k={k!r} must be from 1 to {logits.shape[1]}, the model's outputs")
-        likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # ties to the lower number
+        likeliest = np.argsort(logits, axis=1, kind="stable")[:, ::-1][:, :k]
         hits = (likeliest == labels[:, np.newaxis]).any(1)
         counts[client] = np.array([hits.sum(), len(hits)])
     return counts
@@ -100,17 +101,36 @@ def scores(matrix: np.ndarray) -> Scores:
     """
     matrix = np.asarray(matrix)
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    if not square or matrix.dtype.kind not in "ui" or matrix.min() < 0 or not matrix.any():
+    counts = square and matrix.dtype.kind in "ui" and matrix.any() and matrix.min() >= 0
+    if not counts:
         raise ValueError(
             f"matrix has shape {matrix.shape} and type {matrix.dtype}; it must be a square of "
             "counts, not all of them 0"
         )
+    matrix = matrix.astype(np.int64)  # sums of smaller integers wrap
     right, support = np.diag(matrix), matrix.sum(1)
     precision, recall = _share(right, matrix.sum(0)), _share(right, support)
     f1 = _share(2 * right, matrix.sum(0) + support)
     return Scores(
         precision, recall, f1, support, float(right.sum() / matrix.sum()), float(f1.mean())
     )
+
+
+def _answers(
+    model: tf.keras.Model, clients: Mapping[str, Arrays]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return logits and labels by client, [0, K] and [0] for one without images."""
+    some = {client: part for client, part in clients.items() if len(part[1])}
+    answers = evaluation.predicted(model, some)
+    for client, (logits, labels) in answers.items():
+        outputs = logits.shape[1]
+        if (least := labels.min()) < 0:
+            raise ValueError(
+                f"an image of {client!r} has the label {least}, and the model has {outputs} "
+                f"outputs, for the labels 0 to {outputs - 1}"
+            )
+    none = np.zeros((0, outputs), np.float32), np.zeros(0, np.int32)
+    return {client: answers.get(client, none) for client in clients}
 
 
 def _counts(labels: np.ndarray, taken_for: np.ndarray, classes: int) -> np.ndarray:
