@@ -211,7 +211,7 @@ def _write_keras(network: tf.keras.Model, path: pathlib.Path, about: str) -> Non
     with tempfile.TemporaryDirectory() as folder:
         plain = pathlib.Path(folder) / path.name
         network.save(plain)
-        with zipfile.ZipFile(plain) as source, zipfile.ZipFile(path, "w") as archive:
+        with zipfile.ZipFile(plain) as source, _compressed(path) as archive:
             for name in source.namelist():
                 content = source.read(name)
                 archive.writestr(name, _for_keras_3(content) if name == "config.json" else content)
@@ -229,6 +229,11 @@ _NOT_IN_KERAS_3 = {
     ),
     "SpatialDropout2D": ("trainable", "noise_shape"),
 }
+
+
+def _compressed(path: pathlib.Path) -> zipfile.ZipFile:
+    """Open a new zip. In one that is not compressed Python 3.13.0 loses count when it seeks."""
+    return zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
 
 
 def _for_keras_3(config: bytes) -> str:
