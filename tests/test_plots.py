@@ -2,6 +2,8 @@
 
 from fedcourse import plots  # isort: skip  (before TensorFlow)
 
+import itertools
+
 import IPython.display
 import matplotlib.pyplot as plt
 import numpy as np
@@ -108,6 +110,57 @@ def test_dots_stand_at_the_accuracies_and_a_bar_at_the_mean():
 def test_dots_need_a_colour_for_each_model():
     with pytest.raises(ValueError):
         plots.writers_dots({"a": {"w": 1.0}}, [plots.ALONE, plots.CENTRAL], "")
+
+
+def ticks(axis):
+    return [[label.get_text() for label in a.get_ticklabels()] for a in (axis.xaxis, axis.yaxis)]
+
+
+def test_confusions_are_coloured_by_the_shares_of_their_row_and_counted():
+    figure = plots.confusion([[3, 1], [0, 0]], ["a", "b"], "Which for which")
+    (axis,) = figure.axes
+    assert axis.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
+    assert [(*text.get_position(), text.get_text()) for text in axis.texts] == [
+        (0, 0, "3"),
+        (1, 0, "1"),
+    ]
+    assert [text.get_color() for text in axis.texts] == ["white", "black"]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("taken for", "what it is")
+    assert ticks(axis) == [["a", "b"]] * 2
+
+
+def test_names_of_classes_are_no_formulas_and_lose_their_middle_where_they_are_long():
+    names = ["$\\foo$", "a$b$c", "first of the long names", "second of the long names"]
+    figure = plots.confusion(np.eye(4, dtype=int), names, "")
+    figure.canvas.draw()
+    wanted = [*names[:2], "first of t…ong names", "second of …ong names"]
+    assert ticks(figure.axes[0]) == [wanted] * 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a", "b"], ["a name of some length"] * 2, ["a name of some length"] * 30, "abcdefgh" * 8],
+)
+def test_names_of_classes_do_not_touch_and_all_is_on_the_figure(names):
+    plots.use_style()
+    figure = plots.confusion(np.eye(len(names), dtype=int), list(names), "Which for which")
+    (axis,) = figure.axes
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axis.yaxis.get_ticklabels()]
+    assert all(above.y0 >= below.y1 for above, below in itertools.pairwise(boxes))
+    boxes = [label.get_window_extent() for label in axis.xaxis.get_ticklabels()]
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(boxes))
+    whole, room = axis.get_tightbbox(), figure.bbox
+    assert room.x0 <= whole.x0 and whole.x1 <= room.x1 <= 900
+    assert room.y0 <= whole.y0 and whole.y1 <= room.y1
+
+
+def test_of_many_classes_a_rare_confusion_can_be_seen():
+    matrix = 95 * np.eye(30, dtype=int)
+    matrix[0, 1] = 5
+    image = plots.confusion(matrix, [""] * 30, "").axes[0].images[0]
+    rare, none = (image.to_rgba(image.get_array())[0, column] for column in (1, 2))
+    assert np.abs(rare - none).max() > 0.1
 
 
 def test_live_curve_grows_in_the_place_it_was_first_shown(monkeypatch):

@@ -2,6 +2,7 @@
 
 from fedcourse import report  # isort: skip  (before TensorFlow)
 
+import base64
 import html.parser
 import re
 
@@ -38,25 +39,37 @@ def read(text):
     return reader
 
 
+def svg(source):
+    kind, _, content = source.partition(",")
+    assert kind == "data:image/svg+xml;base64"
+    return base64.b64decode(content).decode()
+
+
 @pytest.mark.parametrize("classes", [2, 10, 62])
 def test_a_page_holds_what_it_was_given(classes):
     names = [f"<script>{k}" for k in range(classes)]
     matrix = np.random.default_rng(0).integers(0, 9, (classes, classes))
     accuracies = {f"<b>client {k}": k / 20 for k in range(20)}
     open_before = plt.get_fignums()
-    reader = read(
-        report.page(
-            *({"rounds": 3, "data": "<i>"}, [(1, 0.1), (2, 0.4)], [(2, 0.9), (3, 0.7)]),
-            *(accuracies, matrix, names),
-        )
+    page = report.page(
+        *({"rounds": 3, "data": "<i>"}, [(1, 0.1), (2, 0.4)], [(2, 0.9), (3, 0.7)]),
+        *(accuracies, matrix, names),
     )
+    reader = read(page)
     words = " ".join(reader.words)
     assert {*names, *accuracies, "<i>"} <= {word.strip() for word in reader.words} | {
         f"<b>client {k}" for k in range(20) if f"<b>client {k} {k / 20:.3f}" in words
     }
     assert "0.475" in words and "0.025" in words  # the mean, and the worst tenth
-    assert all(source.startswith("data:image/png;base64,") for source in reader.sources)
-    assert len(reader.said) == 3
+    assert "client 9 and" not in words  # two of twenty are the worst tenth
+    pictures = [svg(source) for source in reader.sources]
+    assert len(reader.said) == len(pictures) == 3
+    for name in (report.html.escape(name) for name in names):
+        assert f">{name}</text>" in pictures[-1]
+    for text in (page, *pictures):  # what it refers to is in it; names of namespaces load nothing
+        referred = re.findall(r"""(?:href|src)="([^"]*)"|url\((.*?)\)""", text)
+        assert all(re.match("#|data:", there or here) for there, here in referred)
+        assert not re.search(r"@import|<script|<link|<iframe", text)
     assert "best by validation clients 0.900 after round 2" in reader.said[0]
     assert plt.get_fignums() == open_before
 
@@ -70,6 +83,36 @@ def test_without_rounds_or_scores_there_is_no_curve():
         )
         == 3
     )
+
+
+def test_of_many_clients_ten_are_named_in_the_first_line():
+    accuracies = {f"client {k}": k / 200 for k in range(200)}
+    page = report.page({}, [], [], accuracies, np.eye(2, dtype=int), ["a", "b"])
+    said = page[: page.index("</p>")]
+    assert "client 0, client 1," in said and "client 9 and 10 more, listed below." in said
+    assert "client 10" not in said
+    assert "No image is taken for another class." in page
+
+
+def test_the_most_frequent_confusions_come_first():
+    matrix = np.array([[5, 3, 0], [0, 6, 0], [9, 1, 10]])
+    words = read(report.page({}, [], [], {"x": 1.0}, matrix, ["ox", "yak", "zebu"])).words
+    start = words.index("share of its class") + 1
+    assert words[start : start + 12] == [
+        *("zebu", "ox", "9", "0.450"),
+        *("ox", "yak", "3", "0.375"),
+        *("zebu", "yak", "1", "0.050"),
+    ]
+    assert "Of all 34 images 0.618 are taken for what they are" in " ".join(words)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_any_script_are_text_for_the_browser(capfd):
+    names = ["猫", "$\\foo$", "كلب"]
+    page = report.page({}, [], [], {"x": 1.0}, np.eye(3, dtype=int), names)
+    *_, picture = (svg(source) for source in read(page).sources)
+    assert all(f">{name}</text>" in picture for name in names)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

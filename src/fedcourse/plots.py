@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 # Okabe and Ito's palette, told apart with every kind of colour vision.
@@ -120,22 +121,26 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], title: str) -> plt.Fig
         title: The figure's title.
 
     Returns:
-        The figure; each row is coloured by its shares, and has its counts where there is room.
+        The figure; each row is coloured by its shares, and has its counts where there is room. For
+        more than 20 classes small shares are shown darker, so that they can be seen at all; names
+        of more than 20 letters lose their middle.
 
     Lesson: 05
     """
     matrix = np.asarray(matrix)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = min(7.5, 2 + 0.45 * len(classes))
-    figure, axis = plt.subplots(figsize=(side + 0.8, side))
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = 9 if len(classes) <= 20 else 5
-    longest = max(map(len, classes))
-    axis.set_xticks(range(len(classes)), classes, rotation=90 * (longest > 3), fontsize=size)
-    axis.set_yticks(range(len(classes)), classes, fontsize=size)
+    names = [name if len(name) <= 20 else f"{name[:10]}…{name[-9:]}" for name in classes]
+    longest = max(map(len, names))
+    side = min(7.5, 2 + 0.45 * len(classes) + 0.07 * longest * (longest > 3))
+    figure, axis = plt.subplots(figsize=(max(side + 0.8, 4), side))
+    many = len(classes) > 20
+    axis.imshow(shares, norm=PowerNorm(0.5 if many else 1, 0, 1), cmap="Blues")
+    words = {"fontsize": min(9, 60 * (side - 1) / len(classes)), "parse_math": False}
+    axis.set_xticks(range(len(classes)), names, rotation=90 * (longest > 3), **words)
+    axis.set_yticks(range(len(classes)), names, **words)
     axis.set(xlabel="taken for", ylabel="what it is", title=title)
     axis.grid(visible=False)
-    if len(classes) <= 20:
+    if not many:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axis.text(

@@ -5,6 +5,7 @@ import html
 import io
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid #8886; text-align: left }
+td { overflow-wrap: anywhere }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 img { max-width: 100%; background: white; border-radius: 4px }
 .columns { columns: 16rem }
@@ -31,7 +33,7 @@ def page(
     matrix: np.ndarray,
     classes: Sequence[str],
 ) -> str:
-    """Return the page.
+    """Return the page, which refers to nothing outside itself.
 
     Args:
         settings: What the run was started with.
@@ -43,8 +45,10 @@ def page(
 
     Lesson: none yet
     """
-    with plt.rc_context():
+    with plt.rc_context(), warnings.catch_warnings():
         plots.use_style()
+        plt.rcParams["svg.fonttype"] = "none"  # the browser has letters that matplotlib has not
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
         return _page(settings, rounds, scores, accuracies, matrix, classes)
 
 
@@ -57,7 +61,7 @@ def _page(settings, rounds, scores, accuracies, matrix, classes) -> str:
         "<h1>Federated training</h1>",
         f"<p><strong>{values.mean():.3f}</strong> is the mean accuracy over {len(values)} clients "
         f"never seen; <strong>{np.mean([accuracies[c] for c in worst]):.3f}</strong> over the "
-        f"tenth of them served worst: {_words(', '.join(worst))}.</p>",
+        f"tenth of them served worst: {_some(worst)}.</p>",
         _curve(rounds, scores),
         "<h2>Client by client</h2>",
         _bars(accuracies),
@@ -74,6 +78,9 @@ def _page(settings, rounds, scores, accuracies, matrix, classes) -> str:
                 for name, recall in zip(classes, found.recall, strict=True)
             ),
         ),
+        _confused(matrix, classes),
+        f"<p>Of all {found.support.sum()} images {found.accuracy:.3f} are taken for what they are; "
+        f"the mean of F1 over the classes is {found.macro_f1:.3f}.</p>",
         _table(
             ("class", "precision", "recall", "F1", "images"),
             zip(classes, *found[:4], strict=True),
@@ -83,7 +90,7 @@ def _page(settings, rounds, scores, accuracies, matrix, classes) -> str:
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Federated training</title><style>{_STYLE}</style></head><body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
@@ -111,6 +118,25 @@ def _words(text: object) -> str:
     return html.escape(str(text))
 
 
+def _some(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more, listed below" if len(names) > most else ""
+    return _words(", ".join(names[:most])) + more
+
+
+def _confused(matrix: np.ndarray, classes: Sequence[str], most: int = 10) -> str:
+    """Say which confusions are the most frequent."""
+    matrix = np.asarray(matrix)
+    wrong = matrix - np.diag(np.diag(matrix))
+    places = [place for place in np.argsort(-wrong, axis=None, kind="stable") if wrong.flat[place]]
+    if not places:
+        return "<p>No image is taken for another class.</p>"
+    pairs = [divmod(int(place), len(matrix)) for place in places[:most]]
+    return "<p>Most often confused:</p>" + _table(
+        ("what it is", "taken for", "images", "share of its class"),
+        [(classes[t], classes[p], wrong[t, p], wrong[t, p] / matrix[t].sum()) for t, p in pairs],
+    )
+
+
 def _table(head: Sequence[str], rows) -> str:
     def cell(value: object) -> str:
         if isinstance(value, str):
@@ -119,6 +145,8 @@ def _table(head: Sequence[str], rows) -> str:
         return f'<td class="n">{value if whole else format(value, ".3f")}</td>'
 
     rows = [tuple(row) for row in rows]
+    if not rows:
+        return ""
     kinds = [isinstance(value, str) for value in rows[0]]
     lines = [
         "".join(
@@ -153,13 +181,16 @@ def _bars(accuracies: Mapping[str, float]) -> str:
     figure, axis = plt.subplots(figsize=(8, 2.4))
     axis.hist(list(accuracies.values()), np.linspace(0, 1, 41), color=plots.FEDERATED)
     said = f"How {len(accuracies)} clients that were never seen are served"
-    axis.set(xlabel="accuracy on a client's images", ylabel="clients", title=said)
+    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.set(
+        xlabel="accuracy on a client's images", ylabel="clients", title=said, xlim=(-0.02, 1.02)
+    )
     return _picture(figure, said)
 
 
 def _picture(figure: plt.Figure, said: str) -> str:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=130)
+    figure.savefig(content, format="svg", metadata={"Date": None})
     plt.close(figure)
     data = base64.b64encode(content.getvalue()).decode()
-    return f'<p><img alt="{_words(said)}" src="data:image/png;base64,{data}"></p>'
+    return f'<p><img alt="{_words(said)}" src="data:image/svg+xml;base64,{data}"></p>'
