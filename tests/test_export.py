@@ -314,6 +314,12 @@ def test_what_cannot_be_read_is_named(tmp_path, kind):
         export.load(tmp_path / "empty")
 
 
+def test_python_code_in_somebody_elses_file_is_not_run(tmp_path):
+    with_layer(layers.Lambda(lambda images: 2 * images)).save(tmp_path / "theirs.keras")
+    with pytest.raises(ValueError, match=r"is no network that can be read: .* Lambda"):
+        export.load(tmp_path / "theirs.keras")
+
+
 def test_a_network_that_takes_no_images(tmp_path):
     tf.keras.Sequential([layers.InputLayer((7,)), layers.Dense(2)]).save(tmp_path / "x.keras")
     with pytest.raises(ValueError, match=r"takes \(7,\); it must take images"):

@@ -281,7 +281,13 @@ def _for_keras_3(config: bytes) -> str:
 
 
 def _read_keras(path: pathlib.Path) -> tuple:
-    network = tf.keras.models.load_model(path, compile=False)
+    weights = "model.weights.h5"
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        said = json.loads(archive.read("config.json"))
+        said.pop("compile_config", None)
+        network = tf.keras.saving.deserialize_keras_object(said)
+        # Keras reads the weights inside the zip, here and there: minutes where it is compressed.
+        network.load_weights(archive.extract(weights, folder))
     return _from_keras(network), network.input_shape[1:], _read_zip(path)
 
 
