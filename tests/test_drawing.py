@@ -71,6 +71,10 @@ def test_strokes_without_points_are_left_out():
         ([], "is empty"),
         ([[]], "is empty"),
         ([[[0.1, 0.2, 0.3]]], "stroke 0 must be a list of points"),
+        ([[[0.1, 0.2, 0.3, 0.4]]], "stroke 0 must be a list of points"),
+        ([[0.1, 0.2], [0.3, 0.4]], "stroke 0 must be a list of points"),  # a stroke, no drawing
+        ([[[[0.1, 0.2]]]], "stroke 0 must be a list of points"),
+        (3, "must be a list of strokes"),
         ([[[0, 0]], [["a", "b"]]], "stroke 1 must be"),
         ([[[0, float("nan")]]], "stroke 0 must be"),
     ],
@@ -78,6 +82,20 @@ def test_strokes_without_points_are_left_out():
 def test_bad_drawings_are_named(drawn, message):
     with pytest.raises(ValueError, match=f"drawing.*{message}"):
         drawing.image(drawn)
+
+
+def test_another_pen_draws_thicker_and_one_that_cannot_draw_is_named():
+    line = [[[0.5, 0.1], [0.5, 0.9]]]
+    assert ink(drawing.image(line, pen=4)).sum() > 1.5 * ink(drawing.image(line)).sum()
+    for pen in (0, -1, 20, float("nan")):
+        with pytest.raises(ValueError, match=f"pen={pen} must be more than 0 and less than 20"):
+            drawing.image(line, pen)
+
+
+def test_many_points_are_as_good_as_few():
+    line = [[0.1, 0.1], [0.9, 0.2], [0.4, 0.9]]
+    often = [line[0], *[*line[1:], *line[-2::-1]] * 1000]  # to and fro
+    assert np.array_equal(drawing.image([often]), drawing.image([line]))
 
 
 def test_ink_is_as_much_as_in_mnist():
@@ -108,6 +126,15 @@ def test_variations_are_of_the_same_digit_and_none_is_another():
     likeness = [np.corrcoef(own, ink(image).ravel())[0, 1] for image in images]
     other = np.corrcoef(own, ink(drawing.image(drawing.pages()[0][0])).ravel())[0, 1]
     assert min(likeness) > 0.4 and np.mean(likeness) > other + 0.3
+
+
+def test_no_variations_are_no_images():
+    assert drawing.varied([[[0.5, 0.5]]], 0, seed=1).shape == (0, 28, 28)
+    with pytest.raises(ValueError, match="count=-1 must be at least 0"):
+        drawing.varied([[[0.5, 0.5]]], -1, seed=1)
+    assert drawing.pages(0) == []
+    with pytest.raises(ValueError, match="count=-1 must be at least 0"):
+        drawing.pages(-1)
 
 
 def test_strokes_work_without_widgets(python):
@@ -148,6 +175,25 @@ def test_boxes_refuse_what_is_no_drawing():
         drawing.Boxes("a", [[["x"]]])
     with pytest.raises(traitlets.TraitError, match="stroke 0 must be a list of points"):
         drawing.Boxes("a").strokes = [[[[0.1, None]]]]
+
+
+def test_boxes_refuse_what_is_no_reading():
+    boxes = drawing.Boxes("ab")
+    with pytest.raises(traitlets.TraitError, match="readings has 1 for 2 labels"):
+        boxes.readings = ["reads a"]
+    assert boxes.readings == ["", ""]
+
+
+def test_boxes_need_a_label():
+    with pytest.raises(traitlets.TraitError, match="labels"):
+        drawing.Boxes([])
+
+
+def test_what_a_browser_sends_is_what_python_holds():
+    boxes = drawing.Boxes("ab")
+    sent = [[[[0, 1], [0.1234, 0.5]]], []]
+    boxes.set_state({"strokes": sent})
+    assert boxes.strokes == sent == boxes.get_state("strokes")["strokes"]
 
 
 def test_a_still_picture_shows_what_is_drawn():

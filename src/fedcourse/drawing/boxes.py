@@ -30,13 +30,14 @@ class Boxes(anywidget.AnyWidget):
         readings: For each label what is written under its box, such as what a network reads.
 
     Raises:
-        traitlets.TraitError: Not as many drawings as labels, or points that are no pairs.
+        traitlets.TraitError: No labels, not as many drawings or readings as labels, or points that
+            are no pairs.
 
     Lesson: 05
     """
 
     _esm = _CODE.read_text(encoding="utf-8")
-    labels = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    labels = traitlets.List(traitlets.Unicode(), minlen=1).tag(sync=True)
     strokes = traitlets.List().tag(sync=True)
     readings = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
@@ -68,6 +69,15 @@ class Boxes(anywidget.AnyWidget):
             ]
         except ValueError as error:
             raise traitlets.TraitError(f"strokes: {error}") from error
+
+    @traitlets.validate("readings")
+    def _check_readings(self, proposal: dict) -> list:
+        if len(proposal["value"]) != len(self.labels):
+            raise traitlets.TraitError(
+                f"readings has {len(proposal['value'])} for {len(self.labels)} labels: "
+                'give one for each, "" where nothing is drawn'
+            )
+        return proposal["value"]
 
     def on_draw(self, call: Callable[["Boxes"], None]) -> None:
         """Call a function with these boxes each time something is drawn or wiped."""

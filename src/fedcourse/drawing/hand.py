@@ -60,8 +60,13 @@ def pages(count: int = 2, seed: int = 0) -> list[list[list[list[list[float]]]]]:
     Returns:
         For each page ten drawings, see `fedcourse.drawing`.
 
+    Raises:
+        ValueError: A count below 0.
+
     Lesson: 05
     """
+    if count < 0:
+        raise ValueError(f"count={count!r} must be at least 0")
     generator = np.random.default_rng(seed)
     return [[_written(_DIGITS[digit], generator) for digit in range(10)] for _ in range(count)]
 

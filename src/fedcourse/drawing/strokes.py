@@ -1,6 +1,5 @@
 """Strokes become images of 28 x 28, in the steps by which MNIST's digits did."""
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -20,13 +19,13 @@ def image(drawing: Drawing, pen: float = PEN) -> np.ndarray:
 
     Args:
         drawing: Strokes, lists of points [x, y]. What lies outside 0 to 1 is cut to the edge.
-        pen: Width of the line in pixels.
+        pen: Width of the line in pixels, less than the 20 of the box.
 
     Returns:
         float32 [28, 28], 1.0 = paper and 0.0 = ink.
 
     Raises:
-        ValueError: No points, or one that is no pair of numbers.
+        ValueError: No points, one that is no pair of numbers, or a pen that cannot draw.
 
     Source: LeCun, Bottou, Bengio and Haffner 1998, Gradient-based learning applied to document
         recognition, section III.A: size normalised to fit in a 20 x 20 box with its aspect ratio
@@ -53,10 +52,11 @@ def steps(drawing: Drawing, pen: float = PEN) -> dict[str, np.ndarray]:
     Lesson: 05
     """
     strokes = checked(drawing)
+    if not 0 < pen < BOX:
+        raise ValueError(f"pen={pen!r} must be more than 0 and less than {BOX} pixels")
     points = np.concatenate(strokes)
     low, high = points.min(0), points.max(0)
     scale = (BOX - pen) / max((high - low).max(), 1e-3)  # a dot stays a dot
-    scale = scale if (high - low).max() > 0 else 0.0
     fitted = [(stroke - (low + high) / 2) * scale + SIDE / 2 for stroke in strokes]
     fine = _drawn(fitted, pen)
     middle = _centre_of_mass(fine)
@@ -83,10 +83,12 @@ def varied(drawing: Drawing, count: int, seed: int) -> np.ndarray:
         float32 [count, 28, 28], 1.0 = paper.
 
     Raises:
-        ValueError: As `image` does.
+        ValueError: As `image` does, or a count below 0.
 
     Lesson: 05
     """
+    if count < 0:
+        raise ValueError(f"count={count!r} must be at least 0")
     strokes, generator = checked(drawing), np.random.default_rng(seed)
     images = []
     for _ in range(count):
@@ -98,7 +100,7 @@ def varied(drawing: Drawing, count: int, seed: int) -> np.ndarray:
             for stroke in strokes
         ]
         images.append(image(moved, PEN * math.exp(wider)))
-    return np.stack(images)
+    return np.array(images, np.float32).reshape(-1, SIDE, SIDE)
 
 
 def checked(drawing: Drawing) -> list[np.ndarray]:
@@ -109,15 +111,17 @@ def checked(drawing: Drawing) -> list[np.ndarray]:
 
     Lesson: none yet
     """
+    if not np.iterable(drawing):
+        raise ValueError(f"drawing={drawing!r} must be a list of strokes")
     strokes = []
     for number, stroke in enumerate(drawing):
         try:
-            points = np.asarray(stroke, np.float64).reshape(-1, 2) if len(stroke) else None
+            points = np.asarray(stroke, np.float64)
         except (TypeError, ValueError):
-            points = np.full((1, 2), np.nan)
-        if points is None:
+            points = np.array(np.nan)
+        if points.shape == (0,):
             continue
-        if not np.isfinite(points).all():
+        if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
             raise ValueError(f"drawing: stroke {number} must be a list of points [x, y], 0 to 1")
         strokes.append(points.clip(0, 1))
     if not strokes:
@@ -131,11 +135,12 @@ def _drawn(strokes: list[np.ndarray], pen: float) -> np.ndarray:
     pencil, radius = PIL.ImageDraw.Draw(canvas), round(pen * _FINE / 2)
     for stroke in strokes:
         points = stroke * _FINE
-        dense = [points[:1]]  # so close that circles make a line
-        for start, end in itertools.pairwise(points):
-            parts = max(1, math.ceil(np.hypot(*(end - start)) / 2))
-            dense.append(start + (end - start) * np.linspace(0, 1, parts + 1)[1:, None])
-        for x, y in np.rint(np.concatenate(dense)):  # on the grid all circles are alike
+        parts = np.ceil(np.hypot(*np.diff(points, axis=0).T) / 2).clip(1)
+        ends = np.append(0, np.cumsum(parts))
+        along = np.arange(ends[-1] + 1)  # so close that circles make a line
+        dense = np.stack([np.interp(along, ends, axis) for axis in points.T], 1)
+        # On the grid all circles are alike, and many points are few.
+        for x, y in np.unique(np.rint(dense), axis=0):
             pencil.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
     return np.asarray(canvas, np.float32) / 255
 
