@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import time
 
 import nbformat
 import numpy as np
@@ -15,9 +14,9 @@ import pytest
 from conftest import comes_true, missing
 
 CELL = """
-import fedcourse, json, pathlib
-from fedcourse import drawing
+import pathlib
 import numpy as np
+from fedcourse import drawing
 boxes = drawing.Boxes("017")
 def read(own):
     pixels, labels = own.images()
@@ -31,7 +30,7 @@ boxes
 
 @pytest.fixture(scope="module")
 def jupyter(tmp_path_factory):
-    """A server with one notebook, whose address and folder are given."""
+    """A server with one notebook: what it says of itself, and the notebook's folder."""
     root = tmp_path_factory.mktemp("jupyter")
     (root / "notebooks").mkdir()
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL.strip())])
@@ -40,7 +39,6 @@ def jupyter(tmp_path_factory):
     own = {f"JUPYTER_{name}_DIR": str(root / name.lower()) for name in ("CONFIG", "RUNTIME")}
     own |= {"HOME": str(root), "JUPYTERLAB_SETTINGS_DIR": str(root / "settings")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0"]
-    command += ["--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True"]
     with (root / "log").open("w") as log:
         server = subprocess.Popen(
             [*command, f"--ServerApp.root_dir={root / 'notebooks'}"],
@@ -51,17 +49,22 @@ def jupyter(tmp_path_factory):
             stderr=log,
         )
     try:
-        infos = (root / "runtime").glob
-        assert comes_true(lambda: list(infos("jpserver-*.json"))), (root / "log").read_text()
-        time.sleep(0.2)
-        (info,) = infos("jpserver-*.json")
-        yield json.loads(info.read_text())["url"], root / "notebooks"
+        info = {}
+
+        def is_there():
+            with contextlib.suppress(ValueError):  # not yet written, or half of it
+                (file,) = (root / "runtime").glob("jpserver-*.json")
+                info.update(json.loads(file.read_text()))
+            return info or server.poll() is not None
+
+        assert comes_true(is_there) and info, (root / "log").read_text()
+        yield info, root / "notebooks"
     finally:
         server.terminate()  # with its kernels
         server.wait(60)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser():
     names = ("chromium", "chromium-browser", "google-chrome")
     chromium = next(filter(None, map(shutil.which, names)), None)
@@ -92,16 +95,16 @@ def found(browser, selector, count=1):
     return seen
 
 
-@pytest.fixture(scope="module", params=["lab/tree", "notebooks"], ids=["lab", "notebook7"])
+@pytest.fixture(params=["lab/tree", "notebooks"], ids=["lab", "notebook7"])
 def boxes(jupyter, browser, request):
     """The canvases of the boxes, shown by running the notebook's cell."""
     from selenium.common.exceptions import WebDriverException
     from selenium.webdriver import ActionChains, Keys
 
-    address, folder = jupyter
+    server, folder = jupyter
     with contextlib.suppress(FileNotFoundError):
         (folder / "drawn.npz").unlink()
-    browser.get(f"{address}{request.param}/draw.ipynb?reset")
+    browser.get(f"{server['url']}{request.param}/draw.ipynb?reset&token={server['token']}")
 
     def clicked():
         with contextlib.suppress(WebDriverException):  # it is still being put together
@@ -138,19 +141,26 @@ def draw(browser, canvas, points):
     chain.release().perform()
 
 
-def touch(browser, canvas, points):
-    """Draw with a finger."""
+def touch(browser, canvas, points, resting=()):
+    """Draw with a finger, while others may rest on the canvas and tremble."""
     edge = browser.execute_script(
         "const r = arguments[0].getBoundingClientRect(); return [r.x, r.y, r.width]", canvas
     )
-    places = [
-        {"x": edge[0] + edge[2] * (x + 1) / 2, "y": edge[1] + edge[2] * (y + 1) / 2}
-        for x, y in points
-    ]
-    kinds = ["touchStart", *["touchMove"] * (len(places) - 1)]
-    for kind, place in zip(kinds, places, strict=True):
-        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
-    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+    def place(number, x, y):
+        x, y = (edge[k] + edge[2] * (each + 1) / 2 for k, each in enumerate((x, y)))
+        return {"x": x, "y": y, "id": number}
+
+    def send(kind, fingers):
+        touches = [place(number, *at) for number, at in enumerate(fingers)]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    send("touchStart", points[:1])
+    if resting:
+        send("touchStart", [points[0], *resting])
+    for step, point in enumerate(points[1:], 1):
+        send("touchMove", [point, *((x, y + 0.1 * (step % 2)) for x, y in resting)])
+    send("touchEnd", [])
 
 
 def arrived(file, count):
@@ -187,7 +197,12 @@ def test_what_is_drawn_arrives_in_python_and_is_read(browser, boxes):
     found(browser, ".fedcourse-box button", 3)[1].click()
     pixels, labels = arrived(file, 1)
     assert labels == [2] and comes_true(lambda: output.text == "", 30)
-    if folder := os.environ.get("FEDCOURSE_SCREENSHOTS"):
-        browser.save_screenshot(str(pathlib.Path(folder) / f"{browser.title}.png"))
     browser.find_element("xpath", "//button[text()='wipe all']").click()
     assert arrived(file, 0)[1] == []
+
+    touch(browser, canvases[0], [(-0.8, 0), (0, 0), (0.8, 0)], resting=[(0.3, 0.8)])
+    pixels, labels = arrived(file, 1)
+    assert labels == [0] and set(np.nonzero(pixels[0] < 0.5)[0]) <= {12, 13, 14, 15}  # a flat line
+
+    if folder := os.environ.get("FEDCOURSE_SCREENSHOTS"):
+        browser.save_screenshot(str(pathlib.Path(folder) / f"{browser.title}.png"))

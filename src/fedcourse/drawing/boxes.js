@@ -3,7 +3,9 @@
 const SIDE = 112; // CSS pixels
 const STYLE = `
 .fedcourse-boxes { display: flex; flex-wrap: wrap; gap: 8px; font: 14px system-ui, sans-serif }
-.fedcourse-box { display: flex; flex-direction: column; align-items: center; gap: 2px }
+.fedcourse-box { position: relative; display: flex; flex-direction: column; align-items: center;
+  gap: 2px }
+.fedcourse-box span { position: absolute; left: 6px; top: 3px; color: #666; pointer-events: none }
 .fedcourse-box canvas { width: ${SIDE}px; height: ${SIDE}px; background: white; cursor: crosshair;
   border: 1px solid #888; border-radius: 4px; touch-action: none }
 .fedcourse-box output { min-height: 1.3em; font-weight: 600 }
@@ -46,13 +48,18 @@ function render({ model, el }) {
     const canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `box to draw ${label} in`);
+    const name = document.createElement("span");
+    name.textContent = label;
+    name.setAttribute("aria-hidden", "true"); // the canvas says it
     const wipe = document.createElement("button");
-    wipe.textContent = `wipe ${label}`;
+    wipe.textContent = "wipe";
+    wipe.setAttribute("aria-label", `wipe ${label}`);
     const reading = document.createElement("output");
-    box.append(canvas, reading, wipe);
+    box.append(canvas, name, reading, wipe);
     boxes.append(box);
 
     let stroke = null;
+    let pointer = null; // one at a time: a second finger or a palm draws nothing
     const point = (event) => {
       const edge = canvas.getBoundingClientRect();
       const along = (value) => Math.round(1e4 * Math.min(1, Math.max(0, value))) / 1e4;
@@ -64,18 +71,19 @@ function render({ model, el }) {
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || stroke) return;
       event.preventDefault();
-      canvas.setPointerCapture(event.pointerId);
+      pointer = event.pointerId;
+      canvas.setPointerCapture(pointer);
       stroke = [point(event)];
       draw(canvas, [...strokesOf(number), stroke]);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!stroke) return;
+      if (!stroke || event.pointerId !== pointer) return;
       const passed = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
       for (const each of passed.length ? passed : [event]) stroke.push(point(each));
       draw(canvas, [...strokesOf(number), stroke]);
     });
-    const lift = () => {
-      if (!stroke) return;
+    const lift = (event) => {
+      if (!stroke || event.pointerId !== pointer) return;
       const drawing = [...strokesOf(number), stroke];
       stroke = null;
       send(number, drawing);
