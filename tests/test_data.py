@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_federated as tff
 from hypothesis import strategies as st
 
-from fedcourse.data import emnist, layout, sqlite
+from fedcourse.data import cohorts, emnist, layout, sqlite
 
 ODD_IDS = ["o'neil", 'say "hi"', "'; DROP TABLE examples; --", "%", "zoë", "a b", ""]
 
@@ -618,6 +618,37 @@ def test_batches_follow_the_seed():
     assert one == again != other
     free = [labels_in(data.batches(*numbered(), batch_size=50)) for _ in range(2)]
     assert free[0] != free[1]
+
+
+@pytest.mark.parametrize(
+    "count, batch_size, epochs", [(50, 20, 1), (40, 20, 3), (5, 20, 2), (1, 1, 1)]
+)
+@pytest.mark.parametrize("kind", ["classes", "numbers", "several labels"])
+def test_few_images_come_in_the_order_of_many(count, batch_size, epochs, kind, monkeypatch):
+    pixels, labels = numbered(count)
+    if kind != "classes":
+        labels = labels.astype(np.float32)
+    if kind == "several labels":
+        labels = np.stack([labels, labels + 1], 1)
+
+    def three_seeds():
+        return [data.batches(pixels, labels, batch_size, epochs, s) for s in (0, 7, 2**40)]
+
+    cut = three_seeds()
+    monkeypatch.setattr(cohorts, "AT_ONCE", 0)
+    for few, many in zip(cut, three_seeds(), strict=True):
+        assert few.element_spec == many.element_spec
+        parts = [list(itertools.chain(*each.as_numpy_iterator())) for each in (few, many)]
+        assert len(parts[0]) == len(parts[1]) and all(map(np.array_equal, *parts))
+
+
+def test_a_seed_for_the_whole_program_leaves_a_client_its_order():
+    before = labels_in(data.batches(*numbered(), batch_size=20, seed=3))
+    tf.random.set_seed(1)
+    try:
+        assert labels_in(data.batches(*numbered(), batch_size=20, seed=3)) == before
+    finally:
+        tf.random.set_seed(None)
 
 
 def test_no_epochs_are_no_batches_of_the_same_kind():

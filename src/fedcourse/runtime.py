@@ -8,13 +8,15 @@ from collections.abc import Iterator
 
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
+from tensorflow_federated.python.core.backends.native import compiler
 from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
 
-from fedcourse import worker
+from fedcourse import executor, graphs, worker
 
 
 def _own_workers() -> None:
-    """Make TFF compute in workers that `worker.Service` starts."""
+    """Make TFF compute in workers that `worker.Service` starts, compiled by `graphs`."""
+    compiler.desugar_and_transform_to_native = lambda comp: graphs.compiled(comp)
     executor_factory.local_cpp_executor_factory = _local_executor_factory
     tff.framework.local_cpp_executor_factory = _local_executor_factory
     tff.backends.native.set_sync_local_cpp_execution_context()
@@ -53,10 +55,10 @@ def _local_executor_factory(
 
     def stack(cardinalities):
         stub = stub_of(service.channel())
-        executor = tff.framework.RemoteExecutor(stub, stream_structs=stream_structs)
-        executor.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
-        weakref.finalize(executor, _forget, stub, executor._executor_id).atexit = False
-        return executor
+        link = executor.Executor(stub, stream_structs)
+        link.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
+        weakref.finalize(link, _forget, stub, link._executor_id).atexit = False
+        return link
 
     return tff.framework.ResourceManagingExecutorFactory(executor_stack_fn=stack)
 

@@ -1,5 +1,6 @@
 """Who trains, who is never seen, who is in a round, and the batches they train on."""
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -7,6 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from fedcourse.data.arrays import Arrays, checked
+
+AT_ONCE = 2**21  # bytes of images, all epochs counted, up to which a client's batches are cut here
+
+# What TensorFlow does to make a long pipeline quick costs a short one more than it gains.
+_PLAIN = tf.data.Options()
+_PLAIN.autotune.enabled = False
+_PLAIN.experimental_optimization.apply_default_optimizations = False
 
 
 def split_writers(
@@ -76,8 +84,9 @@ def batches(
 ) -> tf.data.Dataset:
     """Make the batches that a client trains on, shuffled anew in each epoch.
 
-    Built of whole arrays: a function mapped over the images would be traced anew for each client in
-    each round, which costs more time than the reading.
+    A few images are shuffled and cut here, so that what reads them only hands out batches, in the
+    same order each time it is asked; many are shuffled while they are read. With a seed, the first
+    pass through either is the same.
 
     Args:
         pixels: float32 [N, H, W] or [N, H, W, C].
@@ -102,9 +111,47 @@ def batches(
         raise ValueError(f"epochs={epochs!r} must be at least 0")
     if pixels.ndim == 3:
         pixels = pixels[..., None]
-    dataset = tf.data.Dataset.from_tensor_slices((pixels, labels))
+    if 0 < epochs * pixels.nbytes <= AT_ONCE:
+        seed = np.random.default_rng().integers(2**31) if seed is None else seed
+        order = _shuffled(len(labels), epochs, int(seed))
+        return _cut(pixels[order], labels[order], batch_size)
+    dataset = tf.data.Dataset.from_tensor_slices((pixels, labels)).with_options(_PLAIN)
     ready = dataset.shuffle(len(labels), seed=seed).repeat(max(epochs, 1)).batch(batch_size)
     return ready if epochs else ready.take(0)
+
+
+def _cut(pixels: np.ndarray, labels: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Make batches of images in their order, as one tensor of full batches and one of the rest."""
+    full = len(labels) // batch_size * batch_size
+    spec = tuple(tf.TensorSpec((None, *a.shape[1:]), a.dtype) for a in (pixels, labels))
+    parts = []
+    for start, stop, size in ((0, full, batch_size), (full, len(labels), len(labels) - full)):
+        if start < stop:
+            blocks = [a[start:stop].reshape(-1, size, *a.shape[1:]) for a in (pixels, labels)]
+            shapes = [block.shape[1:] for block in blocks]
+            part = tf.raw_ops.TensorSliceDataset(components=blocks, output_shapes=shapes)
+            parts.append(tf.data.experimental.from_variant(part, spec))
+    return functools.reduce(tf.data.Dataset.concatenate, parts).with_options(_PLAIN)
+
+
+@functools.lru_cache(maxsize=4096)
+def _shuffled(count: int, epochs: int, seed: int) -> np.ndarray:
+    """Return the order in which `Dataset.shuffle(count, seed).repeat(epochs)` gives elements."""
+    return _order(count, epochs, seed % (2**31 - 1)).numpy()
+
+
+@tf.function(input_signature=[tf.TensorSpec([], tf.int64)] * 3)
+def _order(count: tf.Tensor, epochs: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    numbers = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(tf.data.Dataset.range(count)),
+        buffer_size=count,
+        seed=87654321,  # TensorFlow's own, where no seed is set for the whole program
+        seed2=seed,
+        output_types=[tf.int64],
+        output_shapes=[[]],
+    )
+    mixed = tf.data.experimental.from_variant(numbers, tf.TensorSpec([], tf.int64))
+    return mixed.repeat(epochs).batch(count * epochs).with_options(_PLAIN).get_single_element()
 
 
 def cohort(
