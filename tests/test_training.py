@@ -1,4 +1,4 @@
-from fedcourse import data, evaluation, models, training  # isort: skip  (before TensorFlow)
+from fedcourse import data, evaluation, models, runtime, training  # isort: skip  (before TensorFlow)
 
 import asyncio
 
@@ -183,6 +183,58 @@ def test_run_asks_for_each_cohort_when_its_round_comes(process, clients):
     assert asked == [0] and first.number == 1
     assert [step.number for step in steps] == [2, 3] and asked == [0, 1, 2]
     assert 0 < first.seconds < 60 and first.loss > 0 and 0 <= first.accuracy <= 1
+
+
+def test_runs_together_come_to_what_each_comes_to_alone(process, clients):
+    cohorts = {
+        "two": cohort_of(clients),
+        "three": lambda n: [data.batches(*each, 5, seed=n) for each in clients],
+        "two again": cohort_of(clients[::-1]),
+        "one": lambda n: [data.batches(*clients[n % 3], 5, seed=n)],
+    }
+    rounds = {name: number for number, name in enumerate(cohorts, 3)}
+    alone = {
+        name: list(training.run(process, cohort, rounds[name])) for name, cohort in cohorts.items()
+    }
+    both = {name: [] for name in cohorts}
+    for name, step in training.together(
+        {name: training.run(process, cohort, rounds[name]) for name, cohort in cohorts.items()}
+    ):
+        training.network_of(process, step.state, tiny)(np.zeros((1, 28, 28, 1)))  # meanwhile
+        both[name].append(step)
+    for name, steps in alone.items():
+        assert [step.number for step in both[name]] == [step.number for step in steps]
+        weights = [trainable(process, each[-1].state) for each in (steps, both[name])]
+        assert weights_gap(*weights) == 0
+
+
+def test_no_runs_together(process):
+    assert dict(training.together({})) == {}
+
+
+def test_one_of_the_runs_together_fails(process, clients):
+    def fails(number):
+        if number == 2:
+            raise OSError("this client's disk is full")
+        return cohort_of(clients)(number)
+
+    runs = {
+        name: training.run(process, cohort, 50)
+        for name, cohort in {"good": cohort_of(clients), "bad": fails}.items()
+    }
+    seen = []
+    with pytest.raises(OSError, match="disk is full"):
+        seen.extend(training.together(runs))
+    (step,) = training.run(process, cohort_of(clients), 1)  # and rounds run on
+    assert step.number == 1
+
+
+def test_runs_together_in_another_context_of_tffs(process, clients):
+    with runtime.simulated_secure_sums():
+        last = dict(
+            training.together({n: training.run(process, cohort_of(clients), 2) for n in range(3)})
+        )
+    assert [last[n].number for n in range(3)] == [2, 2, 2]
 
 
 def test_run_goes_on_from_a_state(process, clients):

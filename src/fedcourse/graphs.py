@@ -21,6 +21,7 @@ _PASS_ON = ("Identity", "Switch", "Enter")  # operations that hand on a variable
 _MAYBE = ("Switch", "Merge", "Enter", "RefSwitch", "RefMerge", "RefEnter")  # not run, or often
 
 
+@functools.lru_cache(maxsize=128)  # contexts that compute side by side compile once
 def compiled(comp: tff.framework.ConcreteComputation) -> tff.framework.ConcreteComputation:
     """Compile a computation for the worker: stands in for TFF's `desugar_and_transform_to_native`.
 

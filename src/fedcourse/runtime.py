@@ -9,17 +9,19 @@ from collections.abc import Iterator
 import tensorflow_federated as tff
 from tensorflow_federated.proto.v0 import executor_pb2
 from tensorflow_federated.python.core.backends.native import compiler
+from tensorflow_federated.python.core.environments.tensorflow_frontend import tensorflow_computation
 from tensorflow_federated.python.core.impl.executor_stacks import executor_factory
 
 from fedcourse import executor, graphs, worker
 
 
-def _own_workers() -> None:
+def _own_workers() -> tff.framework.SyncExecutionContext:
     """Make TFF compute in workers that `worker.Service` starts, compiled by `graphs`."""
     compiler.desugar_and_transform_to_native = lambda comp: graphs.compiled(comp)
     executor_factory.local_cpp_executor_factory = _local_executor_factory
     tff.framework.local_cpp_executor_factory = _local_executor_factory
     tff.backends.native.set_sync_local_cpp_execution_context()
+    return tff.framework.get_context_stack().current
 
 
 @contextlib.contextmanager
@@ -51,16 +53,41 @@ def _local_executor_factory(
     service = worker.Service(
         f"--max_concurrent_computation_calls={max_concurrent_computation_calls}"
     )
-    stub_of = functools.lru_cache(maxsize=1)(tff.framework.RemoteExecutorGrpcStub)
+    return _Factory(service, default_num_clients, stream_structs)
 
-    def stack(cardinalities):
-        stub = stub_of(service.channel())
-        link = executor.Executor(stub, stream_structs)
-        link.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
-        weakref.finalize(link, _forget, stub, link._executor_id).atexit = False
-        return link
 
-    return tff.framework.ResourceManagingExecutorFactory(executor_stack_fn=stack)
+class _Factory(tff.framework.ResourceManagingExecutorFactory):
+    """Makes an executor for each size of cohort, all of them in one worker."""
+
+    def __init__(self, service: worker.Service, default_num_clients: int, stream_structs: bool):
+        stub_of = functools.lru_cache(maxsize=1)(tff.framework.RemoteExecutorGrpcStub)
+
+        def stack(cardinalities):
+            stub = stub_of(service.channel())
+            link = executor.Executor(stub, stream_structs)
+            link.set_cardinalities({tff.CLIENTS: default_num_clients, **cardinalities})
+            weakref.finalize(link, _forget, stub, link._executor_id).atexit = False
+            return link
+
+        super().__init__(executor_stack_fn=stack)
+        self.beside = functools.partial(_Factory, service, default_num_clients, stream_structs)
+
+
+def context_beside() -> tff.framework.SyncExecutionContext:
+    """Return a context that computes at the same time as this course's own, in the same worker.
+
+    A context lets one computation in at a time, so a thread that is to compute beside others has
+    one of its own. Where another context is installed, it is that one.
+    """
+    current = tff.framework.get_context_stack().current
+    if current is not _own:
+        return current
+    return tff.framework.SyncExecutionContext(
+        executor_fn=_own.executor_factory.beside(),
+        compiler_fn=compiler.desugar_and_transform_to_native,
+        transform_args=tensorflow_computation.transform_args,
+        transform_result=tensorflow_computation.transform_result,
+    )
 
 
 def _forget(stub: tff.framework.RemoteExecutorGrpcStub, executor_id: object) -> None:
@@ -93,5 +120,5 @@ def _refuse() -> None:
     _for_good.enter_context(tff.framework.get_context_stack().install(_Forked()))
 
 
-_own_workers()  # here, so that it happens whichever is imported first, TFF or this module
+_own = _own_workers()  # here, so that it happens whichever is imported first, TFF or this module
 os.register_at_fork(after_in_child=_refuse)
