@@ -3,7 +3,8 @@
 python benchmarks/bench.py [--rounds 20] [--engines floor,fedcourse]
 
 Every engine is a process of its own, the other frameworks in environments of their own. They take
-turns of two rounds, so that a busy moment of the machine meets them all.
+turns of four rounds, so that a busy moment of the machine meets them all, and are stopped while
+others have theirs. The first round after that is not counted.
 """
 
 import fedcourse  # noqa: F401  # isort: skip  (before TensorFlow)
@@ -30,9 +31,8 @@ from engine import Engine, EngineError, environment, python_for
 HERE = pathlib.Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
 WARM_UP = 2  # rounds that are not counted: the first one compiles
-TURN = 2  # rounds that an engine runs in a row
+TURN = 4  # rounds that an engine runs in a row, after one to be at home again in the caches
 PATIENCE = 180  # seconds without an answer after which an engine is given up
-IDLE = 0.05  # cores that an engine may use while it waits; one that uses more is stopped meanwhile
 
 
 def main() -> int:
@@ -74,13 +74,14 @@ def main() -> int:
 def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
     """Run the engines in turns, with files in a folder; return what `results.json` holds."""
     work = folder / "workload.npz"
-    workload.make(work, WARM_UP + rounds)
+    workload.make(work, WARM_UP + rounds + -(-rounds // TURN))
     running: dict[str, Engine] = {}
     failed: dict[str, str] = {}
     versions: dict[str, str] = {}
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    cpu = dict.fromkeys(names, 0.0)
+    memory = dict.fromkeys(names, 0)
     weights: dict[str, list[np.ndarray]] = {}
-    halted: list[str] = []
     gflops = 0.0
 
     def each(doing: str, action) -> None:
@@ -103,7 +104,11 @@ def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
         engine.run(WARM_UP, PATIENCE)
 
     def take_turn(name, engine):
+        engine.run(1, PATIENCE)
+        before = engine.cpu_seconds()
         seconds[name] += engine.run(min(TURN, rounds - len(seconds[name])), PATIENCE)
+        cpu[name] += engine.cpu_seconds() - before
+        memory[name] = engine.peak_memory()
 
     def finish(name, engine):
         path = folder / f"{name}.npz"
@@ -122,7 +127,8 @@ def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
             running[name] = Engine(name, python, work, environment(), BUILD / f"{name}.log")
         each("starting", lambda name, engine: versions.update({name: engine.version(PATIENCE)}))
         each("warming up", warm_up)
-        halted = halt_the_restless(running)
+        for engine in running.values():
+            engine.halt()  # until its turn: some work when they are idle
         for done in range(0, rounds, TURN):
             each(f"round {done + 1} of {rounds}", take_turn)
             show("matrix product")
@@ -133,7 +139,13 @@ def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
             engine.end()
     show("")
     engines = {
-        name: report.summary(versions[name], seconds[name], workload.accuracy(work, weights[name]))
+        name: report.summary(
+            versions[name],
+            seconds[name],
+            cpu[name],
+            memory[name],
+            workload.accuracy(work, weights[name]),
+        )
         for name in weights
     }
     if "floor" in engines:
@@ -149,7 +161,6 @@ def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
             "seconds_per_round": flop / 1e9 / gflops,
         },
         "rounds": rounds,
-        "stopped_while_idle": halted,
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "cpu": cpu_name(),
@@ -158,22 +169,6 @@ def measure(names: Sequence[str], rounds: int, folder: pathlib.Path) -> dict:
         "command": shlex.join(["python", "benchmarks/bench.py", *sys.argv[1:]]),
         "date": datetime.date.today().isoformat(),
     }
-
-
-def halt_the_restless(running: dict[str, Engine]) -> list[str]:
-    """Stop the engines that keep a core busy while nobody asks anything of them; name them."""
-    show("watching who works while idle")
-    before = {name: engine.cpu_seconds() for name, engine in running.items()}
-    watched = 3.0
-    time.sleep(watched)
-    restless = [
-        name
-        for name, engine in running.items()
-        if (engine.cpu_seconds() - before[name]) / watched > IDLE
-    ]
-    for name in restless:
-        running[name].halt()
-    return restless
 
 
 def matrix_product(size: int = 2048, times: int = 4) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import psutil
 
 SCRIPTS = pathlib.Path(__file__).parent / "engines"
+TUNED = "-tuned"  # ends the name of an engine that runs with the best settings its documents name
 
 
 class EngineError(Exception):
@@ -31,6 +32,7 @@ def python_for(name: str, build: pathlib.Path) -> str:
 
     An engine with requirements of its own, `engines/NAME.txt`, gets an environment of its own.
     """
+    name = name.removesuffix(TUNED)
     requirements = SCRIPTS / f"{name}.txt"
     if not requirements.exists():
         return sys.executable
@@ -72,7 +74,7 @@ class Engine:
     """A long-lived process that runs rounds when it is asked to.
 
     Args:
-        name: Which: its script is `engines/run_NAME.py`.
+        name: Which: its script is `engines/run_NAME.py`; with `-tuned` it is told to tune itself.
         python: The Python to run it in.
         workload: The file that `workload.make` wrote.
         environment: Its environment variables.
@@ -87,7 +89,9 @@ class Engine:
         environment: Mapping[str, str],
         log: pathlib.Path,
     ):
-        self._log, self._stopped = log, []
+        self._log, self._stopped, self._memory = log, [], 0
+        if name.endswith(TUNED):
+            name, environment = name.removesuffix(TUNED), {**environment, "BENCH_TUNED": "1"}
         self._line, theirs = socket.socketpair()
         with theirs, open(log, "wb") as output:
             self._process = psutil.Popen(
@@ -122,6 +126,18 @@ class Engine:
             with contextlib.suppress(psutil.Error):
                 total += sum(process.cpu_times()[:2])
         return total
+
+    def peak_memory(self) -> int:
+        """Return the most bytes that its processes held at a time, where it was looked at.
+
+        Memory that several share is counted once.
+        """
+        now = 0
+        for process in self._tree():
+            with contextlib.suppress(psutil.Error):
+                now += process.memory_full_info().pss
+        self._memory = max(self._memory, now)
+        return self._memory
 
     @contextlib.contextmanager
     def awake(self):

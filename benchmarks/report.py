@@ -9,21 +9,30 @@ import matplotlib.pyplot as plt
 from fedcourse import plots
 
 NAMES = {
+    "unrolled": "the best plain TensorFlow loop",
     "floor": "plain tf.function loop",
-    "tff": "TFF as in its tutorials",
     "fedcourse": "this course",
+    "tff": "TFF as in its tutorials",
+    "tff-tuned": "TFF, tuned",
     "fedjax": "FedJAX",
     "flower": "Flower",
+    "flower-tuned": "Flower, tuned",
     "pfl": "pfl-research",
+    "pfl-tuned": "pfl-research, tuned",
 }
+COLOURS = {"fedcourse": plots.FEDERATED, "unrolled": "#dddddd"}
 
 
-def summary(version: str, seconds: Sequence[float], accuracy: float) -> dict:
+def summary(
+    version: str, seconds: Sequence[float], cpu_seconds: float, memory: int, accuracy: float
+) -> dict:
     """Summarise an engine's rounds.
 
     Args:
         version: The engine's.
         seconds: Of each round.
+        cpu_seconds: Processor time of all of them.
+        memory: Bytes of all its processes, at their peak.
         accuracy: On the held-out images, after all of them.
     """
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
@@ -31,6 +40,8 @@ def summary(version: str, seconds: Sequence[float], accuracy: float) -> dict:
         "version": version,
         "seconds_per_round": round(median, 4),
         "quartiles": [round(low, 4), round(high, 4)],
+        "cpu_seconds_per_round": round(cpu_seconds / len(seconds), 4),
+        "peak_gb": round(memory / 1e9, 3),
         "accuracy": accuracy,
     }
 
@@ -38,18 +49,19 @@ def summary(version: str, seconds: Sequence[float], accuracy: float) -> dict:
 def table(results: Mapping) -> str:
     """Return the results as lines for the screen: the fastest first, then those that failed."""
     done, failed = _done(results), results["failed"]
-    header = f"{'engine':<30} {'version':<18} {'s/round':>7}  {'quartiles':<12}"
-    lines = [header + f" {'/ course':>8} {'/ floor':>8}  accuracy"]
+    header = f"{'engine':<31} {'version':<18} {'s/round':>7}  {'quartiles':<12} {'CPU s':>6}"
+    lines = [f"{header} {'GB':>5} {'/ course':>8} {'/ best':>8}  accuracy"]
     for name, engine in done:
         median, (low, high) = engine["seconds_per_round"], engine["quartiles"]
         ratios = [
             f"{median / results['engines'][other]['seconds_per_round']:>8.2f}"
             if other in results["engines"]
             else f"{'–':>8}"
-            for other in ("fedcourse", "floor")
+            for other in ("fedcourse", "unrolled")
         ]
         lines.append(
-            f"{NAMES[name]:<30} {engine['version']:<18} {median:>7.2f}  {low:.2f} – {high:.2f}  "
+            f"{NAMES[name]:<31} {engine['version']:<18} {median:>7.2f}  {low:.2f} – {high:.2f}  "
+            f"{engine['cpu_seconds_per_round']:>6.2f} {engine['peak_gb']:>5.2f} "
             f"{' '.join(ratios)}  {engine['accuracy']:.3f}"
         )
     lines += [f"{NAMES[name]:<30} FAILED: {why}" for name, why in failed.items()]
@@ -73,7 +85,7 @@ def plot(results: Mapping, path: pathlib.Path) -> None:
         [engine["seconds_per_round"] - engine["quartiles"][0] for _, engine in done],
         [engine["quartiles"][1] - engine["seconds_per_round"] for _, engine in done],
     ]
-    colours = [plots.FEDERATED if name == "fedcourse" else "#aaaaaa" for name, _ in done]
+    colours = [COLOURS.get(name, "#aaaaaa") for name, _ in done]
     figure, axis = plt.subplots(figsize=(8, 0.9 + 0.45 * len(done)))
     bars = axis.barh([NAMES[name] for name, _ in done], medians, color=colours, xerr=errors)
     axis.bar_label(bars, [f"{median:.2f} s" for median in medians], padding=6)
@@ -102,9 +114,13 @@ def title(results: Mapping) -> str:
     """Return the answer in one line."""
     done = _done(results)
     ours = results["engines"].get("fedcourse")
-    if not ours or len(done) < 2:
+    if not ours or not {name for name, _ in done} - {"fedcourse", "unrolled"}:
         return "Seconds a round of Federated Averaging"
-    others = [(name, engine["seconds_per_round"]) for name, engine in done if name != "fedcourse"]
+    others = [
+        (name, engine["seconds_per_round"])
+        for name, engine in done
+        if name not in ("fedcourse", "unrolled")  # that one is no framework's
+    ]
     name, fastest = others[0]
     ratio = fastest / ours["seconds_per_round"]
     if ratio >= 1:

@@ -28,9 +28,16 @@ CANNED = {
             "version": "1.0",
             "seconds_per_round": median,
             "quartiles": [0.9 * median, 1.2 * median],
+            "cpu_seconds_per_round": 1.7 * median,
+            "peak_gb": 0.7,
             "accuracy": 0.9,
         }
-        for name, median in {"floor": 1.0, "fedcourse": 0.5, "fedjax": 0.8}.items()
+        for name, median in {
+            "unrolled": 0.4,
+            "floor": 1.0,
+            "fedcourse": 0.5,
+            "fedjax": 0.8,
+        }.items()
     },
     "failed": {"flower": "ended with status 1. Its last words:\nboom"},
     "arithmetic_limit": {
@@ -107,25 +114,29 @@ def test_apart_is_a_share_of_the_way(work):
 
 
 def test_summary():
-    got = report.summary("2.0", [3.0, 1.0, 2.0, 5.0, 4.0], accuracy=0.5)
+    got = report.summary("2.0", [3.0, 1.0, 2.0, 5.0, 4.0], 25.0, 2 * 10**9, accuracy=0.5)
     assert got == {
         "version": "2.0",
         "seconds_per_round": 3.0,
         "quartiles": [2.0, 4.0],
+        "cpu_seconds_per_round": 5.0,
+        "peak_gb": 2.0,
         "accuracy": 0.5,
     }
 
 
 def test_table_puts_the_fastest_first_and_names_the_failed():
     lines = report.table(CANNED).splitlines()
-    assert [line.split("  ")[0] for line in lines[1:4]] == [
+    assert [line.split("  ")[0] for line in lines[1:5]] == [
+        "the best plain TensorFlow loop",
         "this course",
         "FedJAX",
         "plain tf.function loop",
     ]
-    assert "1.60" in lines[2]  # FedJAX over this course
-    assert "0.80" in lines[2]  # FedJAX over the floor
-    assert "FAILED" in lines[4]
+    assert "1.60" in lines[3]  # FedJAX over this course
+    assert "2.00" in lines[3]  # FedJAX over the best loop
+    assert "1.36   0.70" in lines[3]  # processor seconds, gigabytes
+    assert "FAILED" in lines[5]
     assert "boom" in "\n".join(lines)
     assert "This course: 2.1 times that." in lines[-1]
 
@@ -236,6 +247,26 @@ def test_nothing_is_left_when_an_engine_ends(engine, apart):
     assert sleepers_become(before + 1)
     echo.end()
     assert sleepers_become(before)
+
+
+def test_memory_is_that_of_all_processes_at_their_peak(engine):
+    echo = engine()
+    echo.version(300)
+    peak = echo.peak_memory()
+    assert 10**7 < peak < 10**9  # Python with NumPy, and sleep
+    echo.end()
+    assert echo.peak_memory() == peak
+
+
+def test_tuned_engines_are_told_so(work, tmp_path, monkeypatch):
+    (tmp_path / "run_any.py").write_text(
+        f"import sys; sys.path.insert(0, {ENGINES!r})\nfrom line import *\nLine(f'{TUNED}')"
+    )
+    monkeypatch.setattr("engine.SCRIPTS", tmp_path)
+    for name, said in {"any": "False", "any-tuned": "True"}.items():
+        one = Engine(name, python_for(name, tmp_path), work, environment(), tmp_path / "log")
+        assert one.version(300) == said
+        one.end()
 
 
 def test_halted_engine_stands_still_and_goes_on(engine):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 SETTING = "TF_ENABLE_ONEDNN_OPTS"
+TUNED = "BENCH_TUNED" in os.environ  # with the best settings that its documents name
 
 
 class Workload:

@@ -1,9 +1,15 @@
-"""Flower's simulation: message API, Ray with one worker a core, its FedAvg strategy."""
+"""Flower's simulation: message API, Ray with one worker a core, its FedAvg strategy.
+
+Tuned: TensorFlow keeps to one thread an operation in each worker, so that they leave each other a
+core.
+"""
 
 import contextlib
 import os
 import sys
 
+if "BENCH_TUNED" in os.environ:
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
 os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0")
 os.environ["BENCH_WORKLOAD"] = os.path.abspath(sys.argv[1])
 import flwr

@@ -1,9 +1,14 @@
-"""pfl-research with TensorFlow: its simulated backend, set up as in its own benchmarks."""
+"""pfl-research with TensorFlow: its simulated backend, set up as in its own benchmarks.
+
+Tuned: oneDNN on any processor, and one operation at a time, on all cores.
+"""
 
 import os
 import sys
 from importlib.metadata import version
 
+if "BENCH_TUNED" in os.environ:
+    os.environ.update(TF_ENABLE_ONEDNN_OPTS="1", TF_NUM_INTEROP_THREADS="1")
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Keras 3 calls every kernel "kernel": pfl mixes them up
 import tensorflow as tf
 from line import Line, Workload
