@@ -135,7 +135,7 @@ def test_table_puts_the_fastest_first_and_names_the_failed():
     ]
     assert "1.60" in lines[3]  # FedJAX over this course
     assert "2.00" in lines[3]  # FedJAX over the best loop
-    assert "1.36   0.70" in lines[3]  # processor seconds, gigabytes
+    assert "1.36  0.70" in lines[3]  # processor seconds, gigabytes
     assert "FAILED" in lines[5]
     assert "boom" in "\n".join(lines)
     assert "This course: 2.1 times that." in lines[-1]
@@ -260,7 +260,7 @@ def test_memory_is_that_of_all_processes_at_their_peak(engine):
 
 def test_tuned_engines_are_told_so(work, tmp_path, monkeypatch):
     (tmp_path / "run_any.py").write_text(
-        f"import sys; sys.path.insert(0, {ENGINES!r})\nfrom line import *\nLine(f'{TUNED}')"
+        f"import sys; sys.path.insert(0, {ENGINES!r})\nimport line\nline.Line(str(line.TUNED))"
     )
     monkeypatch.setattr("engine.SCRIPTS", tmp_path)
     for name, said in {"any": "False", "any-tuned": "True"}.items():
