@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help run lab test quick test-colab test-real notebooks lint workflows site lock release bench growth rounds-to-target secagg-bench privacy cameras clean
+.PHONY: help run lab test quick test-colab test-real notebooks lint workflows site lock release bench growth waiting rounds-to-target secagg-bench privacy cameras clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ notebooks: $(READY) ## run every lesson, or LESSON=04, and store its outputs in 
 
 bench: $(READY) ## seconds per round here, in a plain loop, and in four other frameworks
 	@$(BIN)/python benchmarks/bench.py
+
+waiting: $(READY) ## seconds from the start of Python to the first round
+	@$(BIN)/python benchmarks/waiting.py
 
 rounds-to-target: $(READY) ## rounds to a target accuracy by E, B and C; FEDCOURSE_REAL_WRITERS=file
 	@$(BIN)/python benchmarks/rounds_to_target.py

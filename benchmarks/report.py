@@ -20,6 +20,7 @@ NAMES = {
     "pfl": "pfl-research",
     "pfl-tuned": "pfl-research, tuned",
 }
+LOOPS = ("unrolled", "floor")  # of no framework
 COLOURS = {"fedcourse": plots.FEDERATED, "unrolled": "#dddddd"}
 
 
@@ -114,17 +115,17 @@ def title(results: Mapping) -> str:
     """Return the answer in one line."""
     done = _done(results)
     ours = results["engines"].get("fedcourse")
-    if not ours or not {name for name, _ in done} - {"fedcourse", "unrolled"}:
+    if not ours or not {name for name, _ in done} - {"fedcourse", *LOOPS}:
         return "Seconds a round of Federated Averaging"
     others = [
         (name, engine["seconds_per_round"])
         for name, engine in done
-        if name not in ("fedcourse", "unrolled")  # that one is no framework's
+        if name not in ("fedcourse", *LOOPS)
     ]
     name, fastest = others[0]
     ratio = fastest / ours["seconds_per_round"]
     if ratio >= 1:
-        return f"This course runs a round {ratio:.1f} times as fast as the next, {NAMES[name]}"
+        return f"A round here is {ratio:.1f} times as fast as in the next framework, {NAMES[name]}"
     return f"This course takes {1 / ratio:.1f} times as long as the fastest, {NAMES[name]}"
 
 

@@ -148,7 +148,7 @@ def test_table_without_the_course_or_the_floor():
 
 
 def test_title_says_the_answer():
-    assert "1.6 times as fast as the next, FedJAX" in report.title(CANNED)
+    assert "1.6 times as fast as in the next framework, FedJAX" in report.title(CANNED)
     slow = json.loads(json.dumps(CANNED))
     slow["engines"]["fedcourse"]["seconds_per_round"] = 2.0
     assert "2.5 times as long as the fastest, FedJAX" in report.title(slow)
