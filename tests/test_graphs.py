@@ -1,6 +1,6 @@
 """First values of variables are left out where nobody reads them, and nowhere else."""
 
-from fedcourse import graphs, runtime  # noqa: F401  # isort: skip  (before TensorFlow)
+from fedcourse import graphs, runtime  # isort: skip  (before TensorFlow)
 
 import contextlib
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_federated as tff
+from conftest import weights_gap
 
 from fedcourse import data, models, training
 
@@ -48,7 +49,7 @@ def overwritten_before_a_loop(v, given):
         with tf.control_dependencies([v.assign_add(1.0)]):
             return number + 1, total + v.read_value()
 
-    return tf.while_loop(lambda number, _: number < 3, step, [start, 0.0])[1]
+    return tf.while_loop(lambda n, _: n < 3, step, [start, 0.0], parallel_iterations=1)[1]
 
 
 def overwritten_before_a_branch(v, given):
@@ -183,3 +184,28 @@ def test_a_computation_that_uses_its_first_weights_keeps_them():
     ((x, y),) = batches
     loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)(y, network(x))
     assert score(batches) == pytest.approx(float(loss), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [models.small_cnn, models.mcmahan_cnn])
+def test_rounds_come_to_the_same_weights_as_compiled_by_tff(make):
+    generator = np.random.default_rng(0)
+    clients = [
+        data.batches(generator.random((n, 28, 28)), generator.integers(0, 10, n), 5, 2, seed=n)
+        for n in (7, 10, 15)
+    ]
+    process = training.federated_averaging(training.wrap(lambda: make(seed=1)), 0.1)
+
+    def two_rounds(compiler):
+        context = tff.framework.SyncExecutionContext(
+            executor_fn=tff.framework.local_cpp_executor_factory(),
+            compiler_fn=compiler,
+            transform_args=runtime.tensorflow_computation.transform_args,
+            transform_result=runtime.tensorflow_computation.transform_result,
+        )
+        with tff.framework.get_context_stack().install(context):
+            *_, last = training.run(process, lambda number: clients, 2)
+        return process.get_model_weights(last.state).trainable
+
+    ours = two_rounds(graphs.compiled)
+    assert weights_gap(ours, two_rounds(tff.backends.native.desugar_and_transform_to_native)) == 0
