@@ -78,6 +78,8 @@ def context_beside() -> tff.framework.SyncExecutionContext:
 
     A context lets one computation in at a time, so a thread that is to compute beside others has
     one of its own. Where another context is installed, it is that one.
+
+    Lesson: none yet
     """
     current = tff.framework.get_context_stack().current
     if current is not _own:

@@ -37,14 +37,9 @@ _OWNER = os.getpid()
 _FOLDER = "fedcourse-worker-"  # what the names of its folders start with
 _TFF = importlib.util.find_spec("tensorflow_federated").origin
 _PROGRAM = pathlib.Path(_TFF).parent / "data" / "worker_binary"
-_SETTINGS = {
-    # One thread a client up to ten cores: ten clients at a time keep these busy, without waiting
-    # for one another in every operation.
-    "TF_NUM_INTRAOP_THREADS": str(max(1, CORES // 10)),
-    # A round gives back what the next one wants again: that memory stays with the worker.
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-}
+# One thread a client up to ten cores: ten clients at a time keep these busy, without waiting for
+# one another in every operation.
+_THREADS = {"TF_NUM_INTRAOP_THREADS": str(max(1, CORES // 10))}
 _CHANNEL = [
     ("grpc.max_receive_message_length", 2 * 10**9),
     ("grpc.max_send_message_length", 2 * 10**9),
@@ -135,7 +130,7 @@ def _start(options: tuple[str, ...]) -> _Worker:
             _PROGRAM,
             options,
             cwd=folder,
-            env={**_SETTINGS, **os.environ},
+            env={**_THREADS, **os.environ},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
