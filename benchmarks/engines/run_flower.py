@@ -8,7 +8,9 @@ import contextlib
 import os
 import sys
 
-if "BENCH_TUNED" in os.environ:
+from line import TUNED, Line, Workload
+
+if TUNED:
     os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1")
 os.environ.update(FLWR_TELEMETRY_ENABLED="0", RAY_USAGE_STATS_ENABLED="0")
 os.environ["BENCH_WORKLOAD"] = os.path.abspath(sys.argv[1])
@@ -18,7 +20,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from line import Line, Workload
 
 
 class Done(Exception):

@@ -7,11 +7,12 @@ import os
 import sys
 from importlib.metadata import version
 
-if "BENCH_TUNED" in os.environ:
+from line import TUNED, Line, Workload
+
+if TUNED:
     os.environ.update(TF_ENABLE_ONEDNN_OPTS="1", TF_NUM_INTEROP_THREADS="1")
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Keras 3 calls every kernel "kernel": pfl mixes them up
 import tensorflow as tf
-from line import Line, Workload
 from network import mcmahan_cnn
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.aggregate.weighting import WeightByDatapoints

@@ -30,8 +30,9 @@ def compiled(comp: tff.framework.ConcreteComputation) -> tff.framework.ConcreteC
     config = tf.compat.v1.ConfigProto()
     rewrite = config.graph_options.rewrite_options
     rewrite.memory_optimization = rewrite.NO_MEM_OPT
-    for name in ("constant_folding", "arithmetic_optimization", "loop_optimization"):
-        setattr(rewrite, name, rewrite.AGGRESSIVE)
+    rewrite.constant_folding = rewrite.AGGRESSIVE
+    rewrite.arithmetic_optimization = rewrite.AGGRESSIVE
+    rewrite.loop_optimization = rewrite.AGGRESSIVE
     rewrite.function_optimization = rewrite.AGGRESSIVE
     plain, _ = intrinsics.replace_intrinsics_with_bodies(comp.to_building_block())
     native = tff.backends.native.transform_to_native_form(_computation(plain.proto), False, config)

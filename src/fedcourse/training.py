@@ -199,6 +199,8 @@ def together(runs: Mapping[Hashable, Iterator[Round]]) -> Iterator[tuple[Hashabl
 
     Lesson: 07
     """
+    if not runs:
+        return
     threads = min(len(runs), worker.CORES + 1)
     contexts = queue.SimpleQueue()
     for _ in range(threads):
@@ -212,8 +214,6 @@ def together(runs: Mapping[Hashable, Iterator[Round]]) -> Iterator[tuple[Hashabl
         finally:
             contexts.put(context)
 
-    if not runs:
-        return
     pool = concurrent.futures.ThreadPoolExecutor(threads, "run")
     try:
         ahead = {pool.submit(advance, steps): key for key, steps in runs.items()}
